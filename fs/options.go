@@ -1,0 +1,29 @@
+package fs
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options are the choices of a mount that the tree itself needs. The zero value of each field is
+// a usable default.
+type Options struct {
+	// UID and GID own everything in the mount; Umask is taken off every mode, and off
+	// DirMode/FileMode where the server told none.
+	UID, GID uint32
+	Umask    uint32
+	// ReadOnly refuses every change with EROFS before anything is sent.
+	ReadOnly bool
+	// TTL is how long the kernel may keep attributes and entries.
+	TTL time.Duration
+	// SpoolDir holds the local copies of files being written.
+	SpoolDir string
+	// Logger gets what an errno can't say; nil discards.
+	Logger *slog.Logger
+
+	// What mount(2) is told.
+	Source             string // first column of /proc/mounts, without a password
+	AllowOther         bool
+	DefaultPermissions bool
+	Debug              bool // log every FUSE request
+}
