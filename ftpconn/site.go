@@ -1,0 +1,126 @@
+package ftpconn
+
+import (
+	"log/slog"
+	"path"
+	"strings"
+	"sync"
+	"time"
+)
+
+// site is what the sessions of one Client share: its configuration and what was learned of the
+// server. It outlives every session.
+type site struct {
+	cfg Config // defaults filled in
+	log *slog.Logger
+
+	mu       sync.Mutex // guards the following
+	modes    *modes     // nil until an address of the server is known
+	feat     map[string]string
+	featText string // the FEAT reply as it is played back to the library, "" before the first
+	features Features
+	base     string // the absolute path on the server that is the Remote's "/"
+	probed   bool   // the first session has learned what is to be learned at log-in
+	pipeline bool   // several commands in one packet are answered one by one
+	rest     bool   // REST was accepted once
+	list     string // what lists where there is no MLSD: "STAT", "LIST -a" or "LIST", "" not known
+	zone     time.Duration
+	zoneSet  bool   // zone is known: LIST's times are UTC + zone
+	setTime  string // the means that worked: key of setTimeForms; "none" if all were refused
+	noAppend bool
+	noChmod  bool
+	noSpace  bool
+}
+
+func (s *site) pipelines() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pipeline
+}
+
+func (s *site) featReply() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.featText
+}
+
+// setFeat keeps a FEAT reply, in the strict form that the library reads: a leading space, the
+// command in upper case.
+func (s *site) setFeat(r reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	b.WriteString("211-Features\r\n")
+	s.feat = map[string]string{}
+	for i, line := range r.lines {
+		line = strings.TrimSpace(line)
+		if i == 0 || i == len(r.lines)-1 || line == "" {
+			continue
+		}
+		name, args, _ := strings.Cut(line, " ")
+		name = strings.ToUpper(name)
+		s.feat[name] = strings.TrimSpace(args)
+		if name == "PRET" {
+			continue // only asked of those who insist on it
+		}
+		b.WriteString(strings.TrimRight(" "+name+" "+args, " ") + "\r\n")
+	}
+	b.WriteString("211 End\r\n")
+	s.featText = b.String()
+}
+
+func (s *site) has(feature string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.feat[feature]
+	return ok
+}
+
+// abs is the path on the server of a path of the Remote.
+func (s *site) abs(p string) string {
+	s.mu.Lock()
+	base := s.base
+	s.mu.Unlock()
+	if p == "/" || p == "" {
+		return base
+	}
+	return path.Join(base, p)
+}
+
+// locate settles what "/" is: cfg.Root, relative to the login directory unless absolute.
+func (s *site) locate(login string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case strings.HasPrefix(s.cfg.Root, "/"):
+		s.base = path.Clean(s.cfg.Root)
+	default:
+		s.base = path.Join("/", login, s.cfg.Root)
+	}
+}
+
+func (s *site) update(f func(*site)) {
+	s.mu.Lock()
+	f(s)
+	s.mu.Unlock()
+}
+
+func (s *site) snapshot() Features {
+	s.mu.Lock()
+	f := s.features
+	_, f.MLST = s.feat["MLST"]
+	_, f.UTF8 = s.feat["UTF8"]
+	_, f.MDTM = s.feat["MDTM"]
+	_, f.AVBL = s.feat["AVBL"]
+	f.SetTime = s.setTime
+	if f.SetTime == "none" {
+		f.SetTime = ""
+	}
+	f.Append, f.Chmod = !s.noAppend, !s.noChmod
+	m := s.modes
+	s.mu.Unlock()
+	if m != nil {
+		f.Mode = m.inForce()
+	}
+	return f
+}
