@@ -118,7 +118,8 @@ func (p *listParser) parseFacts(e *Entry, facts []byte) (skip bool, err error) {
 		case "unique":
 			e.Unique = string(value)
 		case "unix.mode":
-			mode, perr := strconv.ParseUint(string(value), 8, 32)
+			digits := bytes.TrimPrefix(value, []byte("0o")) // pyftpdlib 1.5.7 under Python 3
+			mode, perr := strconv.ParseUint(string(digits), 8, 32)
 			if perr != nil {
 				err = fmt.Errorf("fact %q is no octal mode", fact)
 				continue

@@ -56,6 +56,15 @@ func TestListMLSDNameWithALineFeed(t *testing.T) {
 	checkBriefs(t, entries, []string{`file "new\nline" -`, `file "b" -`, `file "c" -`})
 }
 
+func TestModeFactForms(t *testing.T) {
+	for value, want := range map[string]uint16{"0644": 0o644, "755": 0o755, "00": 0, "02755": 0o2755, "0o644": 0o644} {
+		e, _, err := parseMLSTReply("type=file;unix.mode=" + value + "; f")
+		if err != nil || !e.HasMode || e.Mode != want {
+			t.Errorf("%s: %o, %v", value, e.Mode, err)
+		}
+	}
+}
+
 func TestMLSTReply(t *testing.T) {
 	for line, want := range map[string][2]string{
 		" type=file;size=5; /pub/a b":   {`file "a b" 5 -`, "/pub/a b"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +106,7 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 		return nil, errors.ErrUnsupported
 	}
 	lp := c.listLines(formatSTAT)
-	var entries []Entry
+	l := lister{c: c, dir: dir}
 	var lines []string
 	if c.cwd != dir {
 		c.cwd = ""
@@ -117,16 +118,15 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 		calls[i] = newCall(line)
 	}
 	last := calls[len(calls)-1]
-	add := func(line string) {
+	last.onLine = func(line string) {
 		e, ok, err := lp.parseLine([]byte(line))
 		if err != nil {
-			c.warnLine(dir, err)
+			l.warn(err)
 		}
 		if ok {
-			entries = append(entries, e)
+			l.add(e)
 		}
 	}
-	last.onLine = add
 	if err := c.l.send(calls, lines); err != nil {
 		return nil, err
 	}
@@ -150,28 +150,59 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 	c.cwd = dir
 	more, errs := lp.close()
 	for _, e := range errs {
-		c.warnLine(dir, e)
+		l.warn(e)
 	}
-	return c.inUTC(append(entries, more...)), refused
+	l.entries = append(l.entries, more...)
+	return l.result(refused, formatSTAT)
 }
 
 // collect runs one listing command and parses what it gives.
 func (c *Conn) collect(ctx context.Context, dir, cmd string, format listFormat) ([]Entry, error) {
 	p := c.listLines(format)
-	var entries []Entry
-	err := c.listing(ctx, dir, cmd, func(r io.Reader) error {
-		return p.readFrom(r, func(e Entry) { entries = append(entries, e) }, func(err error) { c.warnLine(dir, err) })
-	})
-	if err != nil && !errors.Is(err, ErrIncomplete) {
+	l := lister{c: c, dir: dir}
+	err := c.listing(ctx, dir, cmd, func(r io.Reader) error { return p.readFrom(r, l.add, l.warn) })
+	return l.result(err, format)
+}
+
+// lister gathers what a listing gives.
+type lister struct {
+	c       *Conn
+	dir     string
+	entries []Entry
+	bad     int
+	first   error // of the lines that could not be read
+}
+
+func (l *lister) add(e Entry) { l.entries = append(l.entries, e) }
+
+// warn logs a line that could not be read wholly, and no more than a few of one listing.
+func (l *lister) warn(err error) {
+	if l.bad++; l.bad == 1 {
+		l.first = err
+	}
+	if l.bad <= 5 {
+		l.c.site.log.Warn("a line of a listing could not be read wholly", "directory", l.dir, "reason", err)
+	}
+}
+
+// result is the listing once it ended with err. Some servers (inetutils 2.4, netkit) send the reason
+// for an empty listing in its place.
+func (l *lister) result(err error, format listFormat) ([]Entry, error) {
+	if l.bad > 5 {
+		l.c.site.log.Warn("more lines of the listing could not be read wholly", "directory", l.dir, "lines", l.bad)
+	}
+	switch {
+	case errors.Is(err, ErrIncomplete):
+		err = fmt.Errorf("%w: %s", err, l.dir)
+	case err != nil:
 		return nil, err
+	case len(l.entries) == 0 && (errors.Is(l.first, fs.ErrPermission) || errors.Is(l.first, fs.ErrNotExist)):
+		return nil, fmt.Errorf("listing %s: %w", l.dir, l.first)
 	}
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, dir)
+	if format != formatMLSD {
+		l.entries = l.c.inUTC(l.entries)
 	}
-	if format == formatLIST {
-		entries = c.inUTC(entries)
-	}
-	return entries, err
+	return l.entries, err
 }
 
 // listLines is a parser with the server's clock.
@@ -191,10 +222,6 @@ func (c *Conn) inUTC(entries []Entry) []Entry {
 		shiftListTimes(entries, -zone)
 	}
 	return entries
-}
-
-func (c *Conn) warnLine(dir string, err error) {
-	c.site.log.Warn("a line of a listing could not be read wholly", "directory", dir, "reason", err)
 }
 
 // calibrate finds once what LIST's times are ahead of UTC, by the MDTM of one file.

@@ -51,9 +51,12 @@ func (c *Conn) stat(ctx context.Context, abs string) (Entry, error) {
 		if strings.TrimSpace(line) == "" || !strings.Contains(line, "=") {
 			continue
 		}
-		e, _, err := parseMLSTReply(line)
-		if err != nil {
+		e, printed, err := parseMLSTReply(line)
+		if err != nil && printed == "" {
 			return Entry{}, fmt.Errorf("the reply to %s can't be read: %w", cmds[0], err)
+		}
+		if err != nil {
+			c.site.log.Warn("an entry could not be read wholly", "path", abs, "reason", err)
 		}
 		e.Name = abs[strings.LastIndexByte(abs, '/')+1:]
 		if len(rs) > 1 && linkInDisguise(e, rs[1]) {

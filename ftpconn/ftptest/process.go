@@ -1,7 +1,6 @@
 package ftptest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -187,5 +186,3 @@ func readStat(pid int) (state string, ppid int, ok bool) {
 	ppid, err = strconv.Atoi(fields[1])
 	return fields[0], ppid, err == nil
 }
-
-var errNotInstalled = errors.New("not installed: run .ci/setup")

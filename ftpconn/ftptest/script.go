@@ -121,6 +121,7 @@ func (s *Script) Greeting(replies ...string) { s.set(func() { s.greeting = repli
 
 // Reply answers a verb with replies, and does nothing else. No replies: silence.
 func (s *Script) Reply(verb string, replies ...string) {
+	replies = append([]string{}, replies...) // not nil, even if there are none
 	s.On(verb, func(string) []string { return replies })
 }
 

@@ -51,12 +51,14 @@ func Installed(kind Kind) (ok bool, reason string) {
 	}
 	for _, f := range p.files {
 		if _, err := os.Stat(filepath.Join(serversDir(), f)); err != nil {
-			return false, fmt.Sprintf("%v is %v: %v", kind, errNotInstalled, err)
+			return false, fmt.Sprintf("%v is not installed (run .ci/setup): %v", kind, err)
 		}
 	}
 	if kind == Pyftpdlib {
-		if out, err := exec.Command(python, "-W", "ignore", "-c", "import pyftpdlib.servers, OpenSSL").CombinedOutput(); err != nil {
-			return false, fmt.Sprintf("pyftpdlib is %v: %v %s", errNotInstalled, err, out)
+		probe := exec.Command(python, "-W", "ignore", "-c", "import pyftpdlib.servers, OpenSSL")
+		probe.Dir = "/" // where Python looks for modules first
+		if out, err := probe.CombinedOutput(); err != nil {
+			return false, fmt.Sprintf("pyftpdlib is not installed (run .ci/setup): %v: %s", err, out)
 		}
 	}
 	return true, ""

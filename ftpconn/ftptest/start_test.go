@@ -2,11 +2,15 @@ package ftptest
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // each runs a test on every real server and on the embedded one.
@@ -248,6 +252,75 @@ func TestStopAndRestart(t *testing.T) {
 			t.Errorf("after Restart the file has %d bytes", len(got))
 		}
 	})
+}
+
+// ProFTPD and Pure-FTPd tell MDTM in UTC always; vsftpd (use_localtime) and pyftpdlib (use_gmt_times) as set.
+func TestLocalTime(t *testing.T) {
+	each(t, Options{LocalTime: "XST-8"}, func(t *testing.T, s *Server) {
+		s.WriteFile("a", nil)
+		when := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+		if err := os.Chtimes(s.Path("a"), when, when); err != nil {
+			t.Fatal(err)
+		}
+		want := "213 20200102030405"
+		if s.Kind == VSFTPD || s.Kind == Pyftpdlib {
+			want = "213 20200102110405"
+		}
+		c := login(s, s.Addr())
+		if got := c.do("213", "MDTM a"); got != want {
+			t.Errorf("MDTM: %q, want %q", got, want)
+		}
+	}, Embedded)
+}
+
+// A test process that is killed can't clean up; its servers end all the same.
+func TestServersEndWithAKilledTestProcess(t *testing.T) {
+	if os.Getenv("FTPTEST_CHILD") != "" {
+		var pids []string
+		for _, kind := range Kinds() {
+			if ok, _ := Installed(kind); !ok {
+				continue
+			}
+			s := Start(t, kind, Options{})
+			login(s, s.Addr())
+			pid := s.impl.(*process).cmd.Process.Pid
+			for _, p := range append(descendants(pid), pid) {
+				pids = append(pids, strconv.Itoa(p))
+			}
+		}
+		fmt.Printf("pids %s\n", strings.Join(pids, " "))
+		select {} // until killed
+	}
+	dir := tempDir(t)
+	child := exec.Command(os.Args[0], "-test.run=^TestServersEndWithAKilledTestProcess$")
+	child.Env = append(os.Environ(), "FTPTEST_CHILD=1", "TMPDIR="+dir)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for sc := bufio.NewScanner(out); len(pids) == 0 && sc.Scan(); {
+		if list, ok := strings.CutPrefix(sc.Text(), "pids "); ok {
+			for _, f := range strings.Fields(list) {
+				pid, _ := strconv.Atoi(f)
+				pids = append(pids, pid)
+			}
+			break
+		}
+	}
+	child.Process.Kill()
+	child.Wait()
+	if len(pids) == 0 {
+		Unavailable(t, "no server could be started")
+	}
+	for deadline := time.Now().Add(10 * time.Second); anyAlive(pids); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("servers have outlived the process that started them")
+		}
+	}
 }
 
 // Nothing a server started may outlive its test.
