@@ -330,14 +330,21 @@ func TestTLS(t *testing.T) {
 	data := random(8 << 20)
 	sum := sha256.Sum256(data)
 	for _, k := range []ftptest.Kind{ftptest.VSFTPD, ftptest.ProFTPD, ftptest.PureFTPd} {
-		for _, mode := range []DataMode{DataPassive, DataActive} {
-			t.Run(k.String()+"/"+mode.String(), func(t *testing.T) {
+		for _, v := range []struct {
+			name    string
+			mode    DataMode
+			version uint16
+			rounds  int
+		}{
+			{"passive", DataPassive, tls.VersionTLS13, rounds},
+			{"active", DataActive, tls.VersionTLS13, rounds},
+			{"passive TLS 1.2", DataPassive, tls.VersionTLS12, min(rounds, 10)},
+			{"active TLS 1.2", DataActive, tls.VersionTLS12, min(rounds, 10)},
+		} {
+			t.Run(k.String()+"/"+v.name, func(t *testing.T) {
 				s := ftptest.Start(t, k, ftptest.Options{TLS: ftptest.Explicit})
-				cl := dialTo(t, s, func(c *Config) { c.Data = mode })
-				n := rounds
-				if mode == DataActive {
-					n = min(n, 10)
-				}
+				cl := dialTo(t, s, func(c *Config) { c.Data, c.TLSConfig.MaxVersion = v.mode, v.version })
+				n := v.rounds
 				for i := range n {
 					if err := put(cl, "/up", Replace, 0, data); err != nil {
 						t.Fatalf("upload %d: %v", i, err)
@@ -357,5 +364,42 @@ func TestTLS(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestImplicitTLS has TLS from the first byte.
+func TestImplicitTLS(t *testing.T) {
+	for _, k := range []ftptest.Kind{ftptest.VSFTPD, ftptest.ProFTPD} {
+		t.Run(k.String(), func(t *testing.T) {
+			s := ftptest.Start(t, k, ftptest.Options{TLS: ftptest.Implicit})
+			cl := dialTo(t, s, func(c *Config) { c.TLS = TLSImplicit })
+			data := random(500_000)
+			if err := put(cl, "/f", Replace, 0, data); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(get(t, cl, "/f", 0), data) {
+				t.Error("what came back is not what went")
+			}
+		})
+	}
+}
+
+// Asked-for TLS never becomes clear text, and a certificate that nobody signed is refused.
+func TestTLSIsNotGivenUp(t *testing.T) {
+	s := ftptest.NewServer(t, ftptest.Options{})
+	p := ftptest.NewProxy(t, s.Addr())
+	p.On("AUTH").Reply("502 no")
+	cfg := at(p.Addr(), s.User, s.Password)
+	cfg.TLS = TLSExplicit
+	if err := clientOf(t, cfg).Connect(t.Context()); err == nil {
+		t.Error("logged in without TLS")
+	}
+	if p.Count("USER|PASS") != 0 {
+		t.Error("the user or password went over a clear line")
+	}
+	s = ftptest.NewServer(t, ftptest.Options{TLS: ftptest.Explicit})
+	cl := newClient(t, s, func(c *Config) { c.TLSConfig = nil })
+	if err := cl.Connect(t.Context()); err == nil || !strings.Contains(err.Error(), "cacert=") {
+		t.Errorf("a certificate of unknown origin: %v", err)
 	}
 }

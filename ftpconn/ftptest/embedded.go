@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -41,9 +42,11 @@ type embedded struct {
 	s   *Server
 	tls *tls.Config
 
-	conns    connSet
+	control  connSet
+	data     connSet // and its listeners
 	logged   logBuffer
-	serving  sync.WaitGroup
+	serving  sync.WaitGroup // accepts
+	sessions sync.WaitGroup
 	listener net.Listener // nil: not running
 }
 
@@ -60,19 +63,28 @@ func (e *embedded) start() error {
 		return err
 	}
 	e.s.Port = l.Addr().(*net.TCPAddr).Port
-	e.listener = &trackingListener{Listener: l, conns: &e.conns, max: e.s.opt.MaxClients, tooMany: "421 Too many connections, please try later.\r\n"}
+	e.listener = &trackingListener{Listener: l, conns: &e.control, accepted: &e.sessions,
+		max: e.s.opt.MaxClients, tooMany: "421 Too many connections, please try later.\r\n"}
 	server := ftpserver.NewFtpServer(e)
 	level := slog.LevelWarn
 	if e.s.opt.Verbose {
 		level = slog.LevelDebug
 	}
-	server.Logger = slog.New(slog.NewTextHandler(&e.logged, &slog.HandlerOptions{Level: level}))
+	server.Logger = slog.New(slog.NewTextHandler(&e.logged, &slog.HandlerOptions{Level: level, ReplaceAttr: hidePassword}))
 	if err := server.Listen(); err != nil {
 		l.Close()
 		return err
 	}
 	e.serving.Go(func() { server.Serve() }) // ends when the listener is closed
 	return nil
+}
+
+// hidePassword keeps passwords out of the log of commands.
+func hidePassword(_ []string, a slog.Attr) slog.Attr {
+	if line := a.Value.String(); a.Key == "line" && len(line) > 4 && strings.EqualFold(line[:5], "PASS ") {
+		return slog.String(a.Key, "PASS ***")
+	}
+	return a
 }
 
 func (e *embedded) stop() {
@@ -82,10 +94,15 @@ func (e *embedded) stop() {
 	e.listener.Close()
 	e.serving.Wait()
 	e.listener = nil
-	e.conns.closeAll()
+	e.drop()
+	e.sessions.Wait()
 }
 
-func (e *embedded) drop()       { e.conns.closeAll() }
+func (e *embedded) drop() {
+	e.control.closeAll()
+	e.data.closeAll()
+}
+
 func (e *embedded) log() string { return e.logged.String() }
 
 // GetSettings is ftpserverlib's question at each start.
@@ -109,13 +126,20 @@ func (e *embedded) GetSettings() (*ftpserver.Settings, error) {
 	return settings, nil
 }
 
-// WrapPassiveListener lets drop find the data connections.
+// WrapPassiveListener lets drop and stop find the data connections, and what waits for one.
 func (e *embedded) WrapPassiveListener(l net.Listener) (net.Listener, error) {
-	return &trackingListener{Listener: l, conns: &e.conns}, nil
+	tracked := &trackingListener{Listener: l, conns: &e.data}
+	e.data.add(tracked, 0)
+	return tracked, nil
 }
 
-func (e *embedded) ClientConnected(ftpserver.ClientContext) (string, error) { return "ready", nil }
-func (e *embedded) ClientDisconnected(ftpserver.ClientContext)              {}
+func (e *embedded) ClientConnected(cc ftpserver.ClientContext) (string, error) {
+	cc.SetDebug(e.s.opt.Verbose)
+	return "ready", nil
+}
+
+func (e *embedded) ClientDisconnected(ftpserver.ClientContext) { e.sessions.Done() }
+
 func (e *embedded) GetTLSConfig() (*tls.Config, error) {
 	if e.tls == nil {
 		return nil, errors.New("no TLS here")
@@ -169,27 +193,27 @@ func (f *embeddedFiles) GetAvailableSpace(name string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// connSet has the open connections of a server. Safe for concurrent use.
+// connSet has the open connections and listeners of a server. Safe for concurrent use.
 type connSet struct {
 	mu   sync.Mutex // guards open
-	open map[net.Conn]struct{}
+	open map[io.Closer]struct{}
 }
 
 // add says false if max (above 0) are open already.
-func (c *connSet) add(conn net.Conn, max int) bool {
+func (c *connSet) add(conn io.Closer, max int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if max > 0 && len(c.open) >= max {
 		return false
 	}
 	if c.open == nil {
-		c.open = map[net.Conn]struct{}{}
+		c.open = map[io.Closer]struct{}{}
 	}
 	c.open[conn] = struct{}{}
 	return true
 }
 
-func (c *connSet) remove(conn net.Conn) {
+func (c *connSet) remove(conn io.Closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, conn)
@@ -208,9 +232,15 @@ func (c *connSet) closeAll() {
 // trackingListener enters what it accepts into conns and refuses with tooMany what is above max.
 type trackingListener struct {
 	net.Listener
-	conns   *connSet
-	max     int
-	tooMany string
+	conns    *connSet
+	accepted *sync.WaitGroup // counts connections, nil: doesn't
+	max      int
+	tooMany  string
+}
+
+func (l *trackingListener) Close() error {
+	l.conns.remove(l)
+	return l.Listener.Close()
 }
 
 func (l *trackingListener) Accept() (net.Conn, error) {
@@ -221,6 +251,9 @@ func (l *trackingListener) Accept() (net.Conn, error) {
 		}
 		tracked := &trackedConn{Conn: conn, conns: l.conns}
 		if l.conns.add(tracked, l.max) {
+			if l.accepted != nil {
+				l.accepted.Add(1)
+			}
 			return tracked, nil
 		}
 		conn.Write([]byte(l.tooMany))

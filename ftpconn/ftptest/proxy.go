@@ -23,6 +23,7 @@ type Proxy struct {
 	target   string
 	listener net.Listener
 	tasks    sync.WaitGroup
+	conns    connSet
 	done     chan struct{} // closed at the end of the test
 
 	mu sync.Mutex // guards following fields; never held on the network
@@ -40,7 +41,6 @@ type proxyState struct {
 	sessions int
 	dataSeen int
 	rounds   int
-	conns    connSet
 }
 
 // NewProxy starts a proxy before the server at target (host:port) until the test ends. It listens on

@@ -56,8 +56,5 @@ func configurePureFTPd(s *Server, dir string, p ports) (argv, env []string, err 
 	if s.TLS == Explicit {
 		argv = append(argv, "-Y", "3", "-2", s.bothFile()) // 3: for data too
 	}
-	if o.Verbose {
-		argv = append(argv, "-d", "-f", "stderr")
-	}
 	return append(argv, o.Extra...), nil, nil
 }

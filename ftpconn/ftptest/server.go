@@ -56,7 +56,7 @@ type Options struct {
 	IPv6        bool   // listen on ::1 instead of 127.0.0.1
 	LocalTime   string // TZ of the server, whose times are in it as far as the program does so; "": UTC
 
-	Verbose bool // every command goes to the log
+	Verbose bool // every command goes to the log (PureFTPd can't: it knows only syslog)
 
 	// Extra is appended: lines of configuration for VSFTPD and ProFTPD, arguments for PureFTPd,
 	// Python statements about the class Handler for Pyftpdlib.

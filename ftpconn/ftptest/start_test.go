@@ -172,6 +172,49 @@ func TestMaxClients(t *testing.T) {
 	})
 }
 
+// A data connection is no session.
+func TestMaxClientsCountsSessionsOnly(t *testing.T) {
+	each(t, Options{MaxClients: 2}, func(t *testing.T, s *Server) {
+		login(s, s.Addr()).data("EPSV")
+		login(s, s.Addr()).data("EPSV")
+	})
+}
+
+func TestVerboseLogHasTheCommands(t *testing.T) {
+	each(t, Options{Verbose: true}, func(t *testing.T, s *Server) {
+		c := login(s, s.Addr())
+		c.do("550", "SIZE no-such-file")
+		c.do("221", "QUIT")
+		for deadline := time.Now().Add(patience); !strings.Contains(s.Log(), "no-such-file"); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the log doesn't have the command:\n%s", s.Log())
+			}
+		}
+		if strings.Contains(s.Log(), s.Password) {
+			t.Error("the log has the password")
+		}
+	}, PureFTPd)
+}
+
+// Dropped or stopped in the middle of a transfer, a server doesn't make the test wait.
+func TestStopInATransfer(t *testing.T) {
+	each(t, Options{}, func(t *testing.T, s *Server) {
+		s.WriteFile("huge", make([]byte, 16<<20))
+		c := login(s, s.Addr())
+		c.data("EPSV") // not used any more
+		open := c.data("EPSV")
+		c.do("1", "RETR huge")
+		defer open().Close()
+		idle := login(s, s.Addr())
+		idle.do("229", "EPSV") // never connected to
+		begin := time.Now()
+		s.Stop()
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("Stop took %v", took)
+		}
+	})
+}
+
 func TestReadOnly(t *testing.T) {
 	each(t, Options{ReadOnly: true}, func(t *testing.T, s *Server) {
 		s.WriteFile("a", []byte("x"))
