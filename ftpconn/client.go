@@ -70,6 +70,10 @@ func (cl *Client) dial(ctx context.Context) (*Conn, error) {
 	if errors.Is(err, errEarlyEnd) && cl.pool.stats().Up > 0 {
 		err = fmt.Errorf("%w: %w", ErrTooMany, err)
 	}
+	if err == nil {
+		c.spent = true
+		c.armAhead()
+	}
 	return c, err
 }
 

@@ -359,9 +359,29 @@ func (c *Conn) notice(r reply) {
 // alive is for the pool: no I/O.
 func (c *Conn) alive() bool { return !c.broken.Load() && c.l.error() == nil }
 
-// keepalive is for the pool: one exchange.
+// ready is for the pool: a data connection stands. No I/O.
+func (c *Conn) ready() bool {
+	a := c.armed
+	if a == nil {
+		return false
+	}
+	select {
+	case <-a.done:
+		return a.err == nil && time.Since(a.d.made) < armedLife
+	default:
+		return false
+	}
+}
+
+// keepalive is for the pool: one exchange, and a new data connection in place of one that has grown
+// old.
 func (c *Conn) keepalive(ctx context.Context) error {
 	_, err := c.raw(ctx, "NOOP")
+	if err == nil && c.armed != nil && !c.ready() {
+		c.dropArmed()
+		c.spent = true
+		c.armAhead()
+	}
 	return err
 }
 

@@ -19,6 +19,8 @@ type session interface {
 	// alive is false once the control connection is known to be dead. It does no I/O: the pool
 	// calls it under its lock.
 	alive() bool
+	// ready says that a transfer could begin on the session at once. Like alive it does no I/O.
+	ready() bool
 	// keepalive makes one cheap exchange, in a time that it bounds itself and ctx may shorten. After an
 	// error the session is closed.
 	keepalive(ctx context.Context) error
@@ -366,16 +368,20 @@ func (p *pool[S]) pumpLocked(now time.Time) {
 	if p.closed {
 		return
 	}
-	for n := len(p.idle) - 1; n >= 0; n-- {
+	for len(p.idle) > 0 {
 		w := p.nextLocked(now)
 		if w == nil {
 			break
 		}
+		n := p.bestLocked()
 		s := p.idle[n].s
 		p.idle = slices.Delete(p.idle, n, n+1)
 		if !s.alive() {
 			p.endLocked(s)
 			continue
+		}
+		if !s.ready() && w.class == classData {
+			p.growLocked(now)
 		}
 		l := &lease[S]{s: s, class: w.class, p: p, asked: -askEvery}
 		l.touch()
@@ -385,6 +391,17 @@ func (p *pool[S]) pumpLocked(now time.Time) {
 	}
 	p.dialLocked(now)
 	p.askLocked(now)
+}
+
+// bestLocked is the idle session to lend: the one used last, so that the others age, of those on which a
+// transfer can begin at once.
+func (p *pool[S]) bestLocked() int {
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if p.idle[i].s.alive() && p.idle[i].s.ready() {
+			return i
+		}
+	}
+	return len(p.idle) - 1
 }
 
 // nextLocked is the waiter to be served next, nil if there is none who may have a session now.

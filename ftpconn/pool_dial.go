@@ -34,6 +34,20 @@ func (p *pool[S]) dialLocked(now time.Time) {
 	}
 }
 
+// growLocked opens one more session ahead of need: transfers come faster than the sessions that are up
+// become ready for the next.
+func (p *pool[S]) growLocked(now time.Time) {
+	if p.busy.dialing > 0 || p.fails > 0 || now.Before(p.notBefore) || p.upLocked()+p.busy.closing+1 >= p.limit {
+		return
+	}
+	p.seq++
+	p.count.dials++
+	p.busy.dialing++
+	nobody := &waiter[S]{class: classAhead, since: now, ready: make(chan struct{})}
+	a := attempt[S]{w: nobody, began: now, seq: p.seq, fails: p.fails}
+	p.wg.Go(func() { p.dial(a) })
+}
+
 func (p *pool[S]) dial(a attempt[S]) {
 	s, err := p.cfg.dial(p.ctx)
 	if err == nil && !s.alive() {

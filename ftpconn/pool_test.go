@@ -41,6 +41,7 @@ type fakeSession struct {
 	dead   atomic.Bool
 	closed atomic.Bool
 	lame   atomic.Bool // keepalive fails
+	busy   atomic.Bool // alive, and not ready for a transfer
 	inUse  atomic.Int32
 	checks atomic.Int32
 }
@@ -114,6 +115,7 @@ func (f *fakeSite) dials() int {
 }
 
 func (s *fakeSession) alive() bool { return !s.dead.Load() }
+func (s *fakeSession) ready() bool { return !s.busy.Load() }
 
 func (s *fakeSession) keepalive(ctx context.Context) error {
 	s.checks.Add(1)
@@ -324,6 +326,33 @@ func TestPoolLendsTheSessionUsedLast(t *testing.T) {
 				t.Errorf("got session %d, want %d", l.s.n, ls[1].s.n)
 			}
 			l.put(nil)
+		}
+	})
+}
+
+func TestPoolLendsAReadySession(t *testing.T) {
+	poolTest(t, 4, func(t *testing.T, _ *fakeSite, p *testPool) {
+		ls := mustGetN(t, p, classMeta, 2)
+		ls[0].put(nil)
+		ls[1].s.busy.Store(true)
+		ls[1].put(nil)
+		if l := mustGet(t, p, classData); l.s != ls[0].s {
+			t.Error("got the session used last, which is not ready")
+		}
+	})
+}
+
+// Transfers that come faster than sessions become ready open one more session at a time, up to the limit.
+func TestPoolGrowsWhileNoSessionIsReady(t *testing.T) {
+	poolTest(t, 3, func(t *testing.T, site *fakeSite, p *testPool) {
+		for range 6 {
+			l := mustGet(t, p, classData)
+			l.s.busy.Store(true)
+			l.put(nil)
+			synctest.Wait()
+		}
+		if n := site.dials(); n != 3 {
+			t.Errorf("%d sessions for a limit of 3", n)
 		}
 	})
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A serving process listens on an abstract Unix socket named after its mount's device number. Whoever unmounts
+// connects before, and reads until the end of the stream, which comes with the end of the process.
+// Nothing is accepted until the mount is gone; then everyone who waits gets the process's last word, lifelineOK or what
+// failed. A process that dies without a word resets the connections.
+//
+// Abstract names aren't protected, so the watcher asks the kernel whether the peer is the user
+// who mounted (SO_PEERCRED). A mount from another network namespace can't be watched.
+
+func lifelineName(dev string) string { return "@ftpfs-mount-" + dev }
+
+const lifelineOK = "ok"
+
+// lifeline is the serving side.
+type lifeline struct {
+	l       *net.UnixListener
+	waiting []int // descriptors that are closed by the end of the process
+}
+
+// newLifeline listens for those who will wait for the end of the mount on dev.
+func newLifeline(dev string) (*lifeline, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lifelineName(dev), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return &lifeline{l: l}, nil
+}
+
+// end tells the waiting what became of the mount (nil: all is well). Their streams end with the
+// process. Safe on a nil lifeline.
+func (ll *lifeline) end(err error) {
+	if ll == nil {
+		return
+	}
+	text := lifelineOK
+	if err != nil {
+		text = err.Error()
+	}
+	raw, err := ll.l.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for {
+			c, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if err != nil {
+				return // EAGAIN: that was all
+			}
+			_, _ = unix.Write(c, []byte(text))
+			ll.waiting = append(ll.waiting, c)
+		}
+	})
+}
+
+// serverWatch is the waiting side; its zero value knows of no server.
+type serverWatch struct{ c *net.UnixConn }
+
+// watchServer connects to the process that serves m. Without one, wait returns at once.
+func watchServer(m mountEntry) serverWatch {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: lifelineName(m.Dev), Net: "unix"})
+	if err != nil {
+		return serverWatch{}
+	}
+	if uid, err := peerUID(c); err != nil || uid != m.owner() {
+		c.Close()
+		return serverWatch{}
+	}
+	return serverWatch{c}
+}
+
+func peerUID(c *net.UnixConn) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	uid := -1
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if credErr = err; err == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	return uid, errors.Join(err, credErr)
+}
+
+// wait returns when the serving process has ended, with what it failed in.
+func (w serverWatch) wait(ctx context.Context, say func(string)) error {
+	if w.c == nil {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = w.c.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	slow := time.AfterFunc(2*time.Second, func() {
+		say("unmounted; waiting until everything written is on the server (Ctrl-C stops the waiting, not the writing)")
+	})
+	defer slow.Stop()
+	text, err := io.ReadAll(io.LimitReader(w.c, 64<<10))
+	if ctx.Err() != nil {
+		return errors.New("unmounted, but not waited for: the process that serves the mount still runs")
+	}
+	switch {
+	case err != nil || len(text) == 0:
+		return errors.New("unmounted, but the process that served the mount died; what was being written may be lost")
+	case string(text) == lifelineOK:
+		return nil
+	}
+	return fmt.Errorf("unmounted, but %s", strings.TrimSpace(string(text)))
+}
+
+// Close gives up watching.
+func (w serverWatch) Close() {
+	if w.c != nil {
+		w.c.Close()
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// testLifeline is a lifeline of this process and somebody who watches it.
+func testLifeline(t *testing.T, owner int) (*lifeline, serverWatch) {
+	t.Helper()
+	m := mountEntry{Dev: "test-" + strconv.Itoa(os.Getpid()) + t.Name(), Options: "user_id=" + strconv.Itoa(owner)}
+	l, err := newLifeline(m.Dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watchServer(m)
+	t.Cleanup(w.Close)
+	return l, w
+}
+
+// die does what the kernel does when a process ends.
+func die(l *lifeline) {
+	l.l.Close()
+	for _, fd := range l.waiting {
+		_ = syscall.Close(fd)
+	}
+}
+
+func TestLifelineTellsFailures(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid())
+	l.end(errors.New("two files are lost"))
+	die(l)
+	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "two files are lost") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestLifelineEndsWell(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid())
+	l.end(nil)
+	die(l)
+	if err := w.wait(t.Context(), func(string) {}); err != nil || w.c == nil {
+		t.Errorf("%v, connected %v", err, w.c != nil)
+	}
+}
+
+func TestLifelineTellsACrash(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid())
+	die(l)
+	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "died") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestLifelineOfAnotherUserIsNotTrusted(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid()+1)
+	defer die(l)
+	if w.c != nil {
+		t.Error("connected")
+	}
+}
+
+func TestWaitingForTheEndCanBeInterrupted(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid())
+	defer die(l)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.wait(ctx, func(string) {}); err == nil || !strings.Contains(err.Error(), "still runs") {
+		t.Errorf("%v", err)
+	}
+}

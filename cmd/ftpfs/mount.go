@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"ftpfs/cache"
+	"ftpfs/fs"
+	"ftpfs/ftpconn"
+)
+
+// site is a mounted FTP site with all that is below it.
+type site struct {
+	mounted *fs.Mounted
+	spool   *cache.Spool
+	remote  ftpconn.Remote
+	log     *slog.Logger
+}
+
+// mountSite puts the stack together, each layer knowing only the one below:
+//
+//	sessions and pool → metadata cache → tree (with the spool at its side) → kernel
+//
+// When it returns without an error, the server has let us in, its root was listed, and the mount answers.
+func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err error) {
+	cfg, err := clientConfig(s, log)
+	if err != nil {
+		return nil, err
+	}
+	client, err := ftpconn.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Connect(ctx); err != nil {
+		client.Close()
+		return nil, explainConnect(s, err)
+	}
+	var remote ftpconn.Remote = client
+	if s.TTL > 0 && s.CacheEntries > 0 {
+		remote = cache.NewMeta(client, cache.MetaConfig{TTL: s.TTL, Entries: s.CacheEntries, Logger: log})
+	}
+	dir := s.SpoolDir
+	if dir == "" {
+		dir = defaultSpoolDir()
+	}
+	spool, err := cache.OpenSpool(dir, 0, log)
+	if err != nil {
+		remote.Close()
+		return nil, fmt.Errorf("spool_dir: %w", err)
+	}
+	mounted, err := fs.Mount(s.Mountpoint, remote, spool, fs.Options{
+		UID: s.UID, GID: s.GID, Umask: s.Umask,
+		ReadOnly:           s.ReadOnly,
+		TTL:                s.TTL,
+		SpoolDir:           dir,
+		Logger:             log,
+		Source:             s.Source,
+		AllowOther:         s.AllowOther,
+		DefaultPermissions: s.DefaultPermissions,
+	})
+	if err != nil {
+		spool.Close()
+		remote.Close()
+		return nil, explainMount(s.Mountpoint, err)
+	}
+	return &site{mounted, spool, remote, log}, nil
+}
+
+// Wait returns when the mount is gone, by whoever's hand, and what was written is on the server or lost.
+func (m *site) Wait() { m.mounted.Wait() }
+
+// Unmount fails for a mount in use, and waits otherwise.
+func (m *site) Unmount() error { return m.mounted.Unmount() }
+
+// Close, after Wait, logs out. Its error says that something written is not on the server
+// although nobody could be told.
+func (m *site) Close() error {
+	if err := m.spool.Close(); err != nil {
+		m.log.Warn("local copies can't be removed", "err", err)
+	}
+	if err := m.remote.Close(); err != nil {
+		m.log.Warn("logging out", "err", err)
+	}
+	return m.mounted.PendingErr()
+}
+
+func clientConfig(s settings, log *slog.Logger) (ftpconn.Config, error) {
+	c := ftpconn.Config{
+		Host: s.URL.Host, Port: s.URL.Port, User: s.URL.User, Password: string(s.URL.Password),
+		Account: string(s.Account), Root: s.URL.Root,
+		TLS:           s.TLS,
+		Data:          s.Data,
+		ActivePorts:   s.ActivePorts,
+		ActiveAddress: s.ActiveAddress,
+		TrustPASV:     s.TrustPASV,
+		MaxConns:      s.MaxConns,
+		Timeout:       s.Timeout,
+		Logger:        log,
+	}
+	if s.TLS == ftpconn.TLSOff {
+		return c, nil
+	}
+	c.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !s.TLSVerify}
+	if !s.TLSVerify {
+		log.Warn("tls_verify=off: the server's certificate is not checked; anyone on the way can read and change everything, the password too")
+	}
+	if s.CACert != "" {
+		pem, err := os.ReadFile(s.CACert)
+		if err != nil {
+			return c, fmt.Errorf("cacert: %w", err)
+		}
+		c.TLSConfig.RootCAs = x509.NewCertPool()
+		if !c.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return c, fmt.Errorf("cacert %s: there is no PEM certificate in it", s.CACert)
+		}
+	}
+	return c, nil
+}
