@@ -118,22 +118,32 @@ func (c *Conn) newData(mode Mode, confirmed bool) *dataConn {
 
 // connect follows the reply to EPSV or PASV.
 func (c *Conn) connect(ctx context.Context, d *dataConn, r reply, confirmed bool) error {
-	var port uint16
-	hosts := []netip.Addr{c.peer.Addr()}
-	if d.mode == EPSV {
-		p, err := parse229(r.text())
-		if err != nil || r.code != 229 {
-			return fmt.Errorf("%w: %d %.80s", errNot229, r.code, r.text())
-		}
-		port = p
-	} else {
-		ap, err := parse227(r.text())
-		if err != nil {
-			return err
-		}
-		port = ap.Port()
-		hosts = pasvHosts(ap.Addr(), c.peer.Addr(), c.site.cfg.TrustPASV)
+	hosts, port, err := c.passiveTarget(d.mode, r)
+	if err != nil {
+		return err
 	}
+	raw, err := c.dialData(ctx, hosts, port, confirmed)
+	d.raw = raw
+	return err
+}
+
+// passiveTarget is where the reply to EPSV or PASV says to connect to.
+func (c *Conn) passiveTarget(mode Mode, r reply) (hosts []netip.Addr, port uint16, err error) {
+	if mode == EPSV {
+		port, err = parse229(r.text())
+		if err != nil || r.code != 229 {
+			return nil, 0, fmt.Errorf("%w: %d %.80s", errNot229, r.code, r.text())
+		}
+		return []netip.Addr{c.peer.Addr()}, port, nil
+	}
+	ap, err := parse227(r.text())
+	if err != nil {
+		return nil, 0, err
+	}
+	return pasvHosts(ap.Addr(), c.peer.Addr(), c.site.cfg.TrustPASV), ap.Port(), nil
+}
+
+func (c *Conn) dialData(ctx context.Context, hosts []netip.Addr, port uint16, confirmed bool) (net.Conn, error) {
 	limit := c.site.cfg.Timeout
 	if !confirmed || len(hosts) > 1 {
 		limit = min(limit, firstTry)
@@ -148,17 +158,16 @@ func (c *Conn) connect(ctx context.Context, d *dataConn, r reply, confirmed bool
 		raw, err := c.site.cfg.DialContext(dctx, "tcp", addr)
 		cancel()
 		if err == nil {
-			d.raw = raw
-			return nil
+			return raw, nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if first == nil {
 			first = fmt.Errorf("the passive address %s does not answer: %w", addr, err)
 		}
 	}
-	return first
+	return nil, first
 }
 
 // listen opens a port for the server to connect to, in the configured range, and says what
@@ -220,27 +229,65 @@ func (c *Conn) armAhead() {
 		d.ln = ln
 		cmd += " " + portArgument(mode, at)
 	}
-	a := &arming{done: make(chan struct{}), d: d}
 	asked := newCall(cmd)
 	if err := c.l.send([]*call{asked}, []string{cmd}); err != nil {
 		d.Close()
 		return
 	}
+	c.await(d, asked)
+}
+
+// queueNext is the command that asks for the next data connection, to be sent behind a transfer command, for
+// a server that is known to keep it until the transfer is over.
+func (c *Conn) queueNext() (cmd string, d *dataConn) {
+	mode, confirmed := c.site.modes.current()
+	if !confirmed || !mode.Passive() || !c.site.queues() {
+		return "", nil
+	}
+	return mode.String(), c.newData(mode, true)
+}
+
+// await makes d the next data connection once the reply to asked has come. In the passive modes the
+// transfer command needn't wait for the connection to stand: server and client meet on the way.
+func (c *Conn) await(d *dataConn, asked *call) {
+	a := &arming{done: make(chan struct{}), d: d}
 	c.armed = a
 	go func() {
-		defer close(a.done)
-		r, err := c.l.wait(context.Background(), asked, 0)
+		r, err := c.l.wait(context.Background(), asked, 2*c.site.cfg.Timeout)
+		var hosts []netip.Addr
+		var port uint16
 		switch {
 		case err != nil:
 		case r.class() >= 4:
-			err = &ReplyError{Command: cmd, Code: r.code, Text: r.text()}
-		case mode.Passive():
-			err = c.connect(context.Background(), d, r, true)
+			err = &ReplyError{Command: asked.cmd, Code: r.code, Text: r.text()}
+		case d.mode.Passive():
+			hosts, port, err = c.passiveTarget(d.mode, r)
 		}
-		if a.err = err; err != nil {
-			s.log.Debug("no data connection ahead of need", "session", c.id, "reason", err)
+		a.err = err
+		d.made = time.Now()
+		if err != nil {
+			c.site.log.Debug("no data connection ahead of need", "session", c.id, "reason", err)
 			d.Close()
+			close(a.done)
+			return
 		}
+		if !d.mode.Passive() {
+			close(a.done)
+			return
+		}
+		d.dialing = make(chan struct{})
+		defer close(d.dialing)
+		close(a.done)
+		raw, err := c.dialData(context.Background(), hosts, port, true)
+		if err != nil {
+			// A server that waits for this connection says nothing for minutes.
+			err = fmt.Errorf("%w: %w", ErrConnLost, err)
+			d.broken(err)
+			c.site.modes.failed(d.mode, c.id, false, err)
+			c.l.fail(err)
+			return
+		}
+		d.connected(raw)
 	}()
 }
 

@@ -246,10 +246,7 @@ func (c *Conn) sendAhead() error {
 	if mlst {
 		lines = append(lines, mlstFacts)
 	}
-	calls := make([]*call, len(lines))
-	for i, line := range lines {
-		calls[i] = newCall(redact(line))
-	}
+	calls := newCalls(lines)
 	c.lib.presend = calls
 	return c.l.send(calls, lines)
 }
@@ -262,10 +259,7 @@ func (c *Conn) probe() error {
 	if s.has("MLST") {
 		lines = append(lines, mlstFacts)
 	}
-	calls := make([]*call, len(lines))
-	for i, line := range lines {
-		calls[i] = newCall(line)
-	}
+	calls := newCalls(lines)
 	if err := c.l.send(calls, lines); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type dataConn struct {
 	accept  time.Duration // for the server to connect
 	tlsCfg  *tls.Config   // nil: clear
 	made    time.Time
+	dialing chan struct{} // closed when a connection being made ahead stands or failed; nil if none is
 
 	use sync.Mutex // held while the connection is being set up
 
@@ -96,6 +97,12 @@ func (d *dataConn) conn() (net.Conn, error) {
 	ln, raw, ready, err := d.ln, d.raw, d.ready, d.err
 	t := d.tls
 	d.mu.Unlock()
+	if !ready && err == nil && d.dialing != nil {
+		<-d.dialing // bounded by the dial
+		d.mu.Lock()
+		raw, err = d.raw, d.err
+		d.mu.Unlock()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +138,17 @@ func (d *dataConn) conn() (net.Conn, error) {
 	}
 	raw.SetDeadline(time.Time{})
 	return t, nil
+}
+
+// connected takes the connection that was made ahead, unless d was given up meanwhile.
+func (d *dataConn) connected(raw net.Conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil || d.closed {
+		raw.Close()
+		return
+	}
+	d.raw = raw
 }
 
 // acceptFrom takes the server's connection. Connections from elsewhere are closed: RFC 2577 section 3.

@@ -107,27 +107,11 @@ func (lc *libConn) command(cmd string) error {
 		lc.next = func() (string, error) { return lc.finalOf(verb, arg, c, nil) }
 		return nil
 	}
-	calls, main, err := lc.send(cmd, nil)
-	if err != nil {
-		return err
-	}
-	lc.next = func() (string, error) { return lc.finalOf(verb, arg, main, calls) }
-	return nil
-}
-
-// send sends the deferred commands and cmd in one packet.
-func (lc *libConn) send(cmd string, prepare func(*call)) (before []*call, main *call, err error) {
 	lines := append(lc.deferred, cmd)
 	lc.deferred = nil
-	calls := make([]*call, len(lines))
-	for i, line := range lines {
-		calls[i] = newCall(redact(line))
-	}
-	main = calls[len(calls)-1]
-	if prepare != nil {
-		prepare(main)
-	}
-	return calls[:len(calls)-1], main, lc.c.l.send(calls, lines)
+	calls := newCalls(lines)
+	lc.next = func() (string, error) { return lc.finalOf(verb, arg, calls[len(calls)-1], calls[:len(calls)-1]) }
+	return lc.c.l.send(calls, lines)
 }
 
 // finalOf waits for the final reply of a command without data.
@@ -195,16 +179,26 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 		return errors.New("a transfer without a data connection")
 	}
 	ahead = ahead && len(lc.deferred) == 0
-	before, main, err := lc.send(cmd, func(c *call) {
-		c.transfer = true
-		c.onFinal = func(r reply) {
-			if r.class() >= 4 {
-				d.interrupt(fmt.Errorf("%w (%d)", errRefusedTransfer, r.code))
-			}
+	lines := append(lc.deferred, cmd)
+	lc.deferred = nil
+	calls := newCalls(lines)
+	before, main := calls[:len(calls)-1], calls[len(calls)-1]
+	main.transfer = true
+	main.onFinal = func(r reply) {
+		if r.class() >= 4 {
+			d.interrupt(fmt.Errorf("%w (%d)", errRefusedTransfer, r.code))
 		}
-	})
-	if err != nil {
+	}
+	next, nextData := lc.c.queueNext()
+	if nextData != nil {
+		lines = append(lines, next)
+		calls = append(calls, newCall(next))
+	}
+	if err := lc.c.l.send(calls, lines); err != nil {
 		return err
+	}
+	if nextData != nil {
+		lc.c.await(nextData, calls[len(calls)-1])
 	}
 	lc.xfer.Store(main)
 	arg := argOf(cmd)

@@ -54,6 +54,14 @@ type call struct {
 
 func newCall(cmd string) *call { return &call{cmd: cmd, replies: make(chan reply, 2)} }
 
+func newCalls(lines []string) []*call {
+	calls := make([]*call, len(lines))
+	for i, line := range lines {
+		calls[i] = newCall(redact(line))
+	}
+	return calls
+}
+
 // link is a control connection. Commands are answered in the order in which they were sent, so
 // each is a call in a queue, and one goroutine reads the replies and hands them to the head.
 // send may be used by several goroutines; a call is awaited by one.

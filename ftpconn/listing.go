@@ -113,10 +113,7 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 		lines = append(lines, "CWD "+dir)
 	}
 	lines = append(lines, "STAT .")
-	calls := make([]*call, len(lines))
-	for i, line := range lines {
-		calls[i] = newCall(line)
-	}
+	calls := newCalls(lines)
 	last := calls[len(calls)-1]
 	last.onLine = func(line string) {
 		e, ok, err := lp.parseLine([]byte(line))

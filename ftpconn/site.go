@@ -38,6 +38,14 @@ func (s *site) pipelines() bool {
 	return s.pipeline
 }
 
+// queues says that the server reads no command during a transfer and does it afterwards. vsftpd 2 and 3 do; others
+// swallow it (Pure-FTPd 1.0.50) or end the transfer for it (pyftpdlib 1.5.7).
+func (s *site) queues() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pipeline && strings.Contains(s.features.Banner, "(vsFTPd ")
+}
+
 func (s *site) featReply() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -97,10 +97,7 @@ func (c *Conn) askAll(ctx context.Context, cmds []string) ([]reply, error) {
 		}
 		return rs, nil
 	}
-	calls := make([]*call, len(cmds))
-	for i, cmd := range cmds {
-		calls[i] = newCall(redact(cmd))
-	}
+	calls := newCalls(cmds)
 	if err := c.l.send(calls, cmds); err != nil {
 		return nil, err
 	}

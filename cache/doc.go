@@ -1,0 +1,57 @@
+// Package cache remembers what an FTP site said, and holds what is on its way there. It knows
+// ftpconn's vocabulary (Remote, Entry) and nothing of sessions, replies or FUSE.
+//
+// # Meta: listings and entries
+//
+// [Meta] is an [ftpconn.Remote] over an [ftpconn.Remote]. With it taken away everything above
+// works the same, one round trip later each time. It promises:
+//
+//   - What this process changed through it, it shows at once, without listing again. What
+//     others change, it shows within the TTL, and within an age of the caller's choice through
+//     [Meta.Fresh].
+//   - A name is absent only on evidence: a complete listing without it, the server's own
+//     ErrNotExist for that name, or an own removal that the server confirmed. A network error is
+//     handed on and never remembered.
+//   - Callers that ask the same thing at the same time cost one request. One who gives up
+//     doesn't take the answer from the others; when all have given up, the request is
+//     cancelled.
+//   - Times never lose precision: an exact time that was seen once (a fact, MDTM, an own
+//     SetModTime) is kept as long as coarser listings agree with it, beyond the TTL.
+//   - Memory is bounded by a number of entries over all directories; directories leave as a
+//     whole, the least recently used first.
+//
+// # Evidence, and how it ages
+//
+// Everything known of a directory is one listing value: its entries in the server's order, and
+// notes on single names. A listing is complete (a LIST or MLSD was read to its end) or partial (names
+// learned one by one, or a complete one that was found wrong or grew old). A note says where a
+// name's own evidence differs from its directory's: learned at another time, absent, forgotten
+// (ask before answering), without an exact time. Entries of a listing beyond the TTL answer
+// nothing; they are kept only to recognise their exact times.
+//
+// A complete listing that has a forgotten name in it still answers for the other names, but List
+// asks anew.
+//
+// # Generations
+//
+// Requests take time, and what they bring may be older than what was changed meanwhile. A
+// counter rises with each own change and each name learned; a request remembers where it stood
+// at its start, a note where it stood when it was made. When a listing arrives, notes younger than its
+// start win over its lines, and it is stored with them in place. Where no note can hold the change (a
+// single answer on its way, a directory moved or dropped, a listing evicted), the running request
+// is detached: who waits for it gets its answer, or asks again if he came after a change that it may
+// lack; nobody new joins it, and nothing of it is stored.
+//
+// # Locks
+//
+// Meta has one mutex. It guards the tree of listings, the running requests and the open uploads,
+// is held for memory operations only, and never while next is called. Requests run in a goroutine of
+// their own with the values, but without the cancellation, of the first caller's context; they end with their
+// answer, with their last caller, or with Close.
+//
+// # What it doesn't see
+//
+// Aliases: a directory reached by two paths (a symlink inside the site) is two directories here, and a
+// change through one path is seen through the other within the TTL. An upload in progress: until its
+// Close the name is what it was before.
+package cache
