@@ -218,3 +218,15 @@ func (m *Meta) Close() error {
 func notExist(op, path string) error {
 	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
 }
+
+// Known returns the listing of dir if it is remembered and younger than the TTL, and asks nobody. As with List the
+// slice must not be modified.
+func (m *Meta) Known(dir string) ([]ftpconn.Entry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.dirs.Peek(dir)
+	if !ok || m.ttl <= 0 || !l.answers(m.now(), m.ttl) {
+		return nil, false
+	}
+	return l.snapshot(), true
+}

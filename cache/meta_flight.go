@@ -130,7 +130,9 @@ func (m *Meta) listLocked(ctx context.Context, dir, name string, since time.Time
 		if err := m.wait(ctx, f); err != nil {
 			return nil, err
 		}
-		if f.err != nil || f.final || joined == f.start || m.ttl <= 0 {
+		switch {
+		case errors.Is(f.err, ftpconn.ErrNoneFree) && !ftpconn.IsGuess(ctx): // joined somebody's guess
+		case f.err != nil || f.final || joined == f.start || m.ttl <= 0:
 			return f.list, f.err
 		}
 		m.mu.Lock()

@@ -16,6 +16,8 @@ type Options struct {
 	ReadOnly bool
 	// TTL is how long the kernel may keep attributes and entries.
 	TTL time.Duration
+	// NoPrefetch fetches nothing before it is asked for.
+	NoPrefetch bool
 	// SpoolDir holds the local copies of files being written.
 	SpoolDir string
 	// Logger gets what an errno can't say; nil discards.

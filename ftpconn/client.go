@@ -118,7 +118,7 @@ const (
 // an earlier try may have done the work.
 func (cl *Client) do(ctx context.Context, how repeat, f func(c *Conn) error) (again bool, err error) {
 	for try := 0; ; try++ {
-		lease, err := cl.pool.get(ctx, classMeta)
+		lease, err := cl.pool.get(ctx, classFor(ctx, classMeta))
 		if err != nil {
 			return again, err
 		}
@@ -173,7 +173,7 @@ func (cl *Client) Retrieve(ctx context.Context, p string, offset int64) (Downloa
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		lease, err := cl.pool.get(ctx, classData)
+		lease, err := cl.pool.get(ctx, classFor(ctx, classData))
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +206,7 @@ func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset in
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		lease, err := cl.pool.get(ctx, classData)
+		lease, err := cl.pool.get(ctx, classFor(ctx, classData))
 		if err != nil {
 			return nil, err
 		}

@@ -361,8 +361,19 @@ func (c *Conn) ready() bool {
 	}
 	select {
 	case <-a.done:
-		return a.err == nil && time.Since(a.d.made) < armedLife
 	default:
+		return false
+	}
+	if a.err != nil || time.Since(a.d.made) >= armedLife {
+		return false
+	}
+	if a.d.dialing == nil {
+		return true
+	}
+	select {
+	case <-a.d.dialing:
+		return true
+	default: // it could begin, and would wait for the connection
 		return false
 	}
 }

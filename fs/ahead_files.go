@@ -1,0 +1,248 @@
+package fs
+
+import (
+	"cmp"
+	"errors"
+	"path"
+	"slices"
+	"time"
+
+	"ftpfs/ftpconn"
+)
+
+type fileGuesses struct {
+	files  map[string]*guess // by path
+	bytes  int64             // of files
+	flying int               // of files, not yet complete
+	scans  map[string]*scan  // by directory
+	sweep  *time.Timer       // drops what nobody opened
+}
+
+// guess is a small file that is being fetched whole, or was, before it is opened.
+type guess struct {
+	s    *stream
+	ver  version
+	scan *scan
+	at   time.Time
+}
+
+// scan follows the opens of files in one directory, in the order of the listing and of the names.
+type scan struct {
+	dir    string
+	list   []ftpconn.Entry // as the server gave it
+	orders [2][]int32      // positions in list: 0 in listing order, 1 by name; files alone
+	places [2]map[string]int
+	last   [2]int // place of the last open, -1 at first
+	run    [2]int // opens in a row that went forward
+	best   int    // the order that fits
+	depth  int    // how far to look ahead
+	used   int
+	missed int
+	quiet  time.Time // no guesses before it
+	made   time.Time
+	at     time.Time
+}
+
+func newScan(dir string, list []ftpconn.Entry) *scan {
+	s := &scan{dir: dir, list: list, depth: 4, last: [2]int{-1, -1}, made: time.Now()}
+	for i, e := range list {
+		if e.Type == ftpconn.File {
+			s.orders[0] = append(s.orders[0], int32(i))
+		}
+	}
+	s.orders[1] = slices.Clone(s.orders[0])
+	slices.SortFunc(s.orders[1], func(a, b int32) int { return cmp.Compare(list[a].Name, list[b].Name) })
+	for o := range s.orders {
+		s.places[o] = make(map[string]int, len(s.orders[o]))
+		for place, i := range s.orders[o] {
+			s.places[o][list[i].Name] = place
+		}
+	}
+	return s
+}
+
+// step takes note of an open and says whether it continues a scan: it came shortly behind the last one in either
+// order, or is the first file of all.
+func (s *scan) step(name string) bool {
+	follows := false
+	for o := range s.orders {
+		place, ok := s.places[o][name]
+		if !ok {
+			return false
+		}
+		d := place - s.last[o]
+		switch {
+		case d == 0: // opened again
+			return false
+		case d > 0 && d <= 4:
+			s.run[o]++
+		default:
+			s.run[o] = 0
+		}
+		s.last[o] = place
+		follows = follows || s.run[o] > 0
+	}
+	s.best = 0
+	if s.run[1] > s.run[0] {
+		s.best = 1
+	}
+	return follows
+}
+
+// opened is told of each file that is opened for reading, and fetches what is likely to be opened next.
+func (a *ahead) opened(p string) {
+	if a.off() {
+		return
+	}
+	dir, name := path.Split(p)
+	dir = path.Clean(dir)
+	list, ok := a.known.Known(dir)
+	if !ok || len(list) < 3 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	s := a.scans[dir]
+	if s == nil || now.Sub(s.made) > time.Second && (len(s.list) != len(list) || &s.list[0] != &list[0]) {
+		old := s
+		s = newScan(dir, list)
+		if old != nil { // the listing was changed or fetched anew
+			s.depth, s.used, s.missed, s.quiet = old.depth, old.used, old.missed, old.quiet
+			for o, place := range old.last {
+				if place >= 0 {
+					if at, ok := s.places[o][old.list[old.orders[o][place]].Name]; ok {
+						s.last[o], s.run[o] = at, old.run[o]
+					}
+				}
+			}
+		}
+		a.forgetScansLocked(now)
+		a.scans[dir] = s
+	}
+	s.at = now
+	if s.step(name) {
+		a.refillLocked(s)
+	}
+}
+
+func (a *ahead) forgetScansLocked(now time.Time) {
+	for dir, s := range a.scans {
+		if now.Sub(s.at) > aheadLife || len(a.scans) >= aheadScans {
+			delete(a.scans, dir)
+		}
+	}
+}
+
+// refillLocked starts as many guesses as the bounds allow.
+func (a *ahead) refillLocked(s *scan) {
+	now := time.Now()
+	if now.Before(s.quiet) {
+		return
+	}
+	order := s.orders[s.best]
+	for i, place := 0, s.last[s.best]+1; i < s.depth && place < len(order); i, place = i+1, place+1 {
+		e := s.list[order[place]]
+		p := path.Join(s.dir, e.Name)
+		if e.Size <= 0 || e.Size > aheadFile || a.files[p] != nil {
+			continue
+		}
+		if len(a.files) >= aheadFiles || a.bytes+e.Size > aheadBytes || a.flying >= aheadFlying {
+			return
+		}
+		g := &guess{ver: versionOf(e), scan: s, at: now}
+		g.s = openStream(a.context(), a.t, p, 0, e.Size, func(err error) { a.landed(p, g, err) })
+		a.files[p] = g
+		a.bytes += e.Size
+		a.flying++
+		a.count.Files++
+	}
+	if a.sweep == nil && len(a.files) > 0 {
+		a.sweep = time.AfterFunc(aheadLife, a.sweepOld)
+	}
+}
+
+// landed is told that a guess is complete, or why it won't be.
+func (a *ahead) landed(p string, g *guess, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flying--
+	if err != nil {
+		if a.files[p] == g {
+			a.dropLocked(p, g)
+		}
+		if errors.Is(err, ftpconn.ErrNoneFree) {
+			return // the next open, or the next guess that lands, tries again
+		}
+	}
+	a.refillLocked(g.scan)
+}
+
+func (a *ahead) dropLocked(p string, g *guess) {
+	delete(a.files, p)
+	a.bytes -= g.ver.size
+}
+
+// take gives the download of a file that was fetched ahead, if it is of the wanted version.
+func (a *ahead) take(p string, ver version) *stream {
+	if a.off() {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.files[p]
+	if g == nil {
+		return nil
+	}
+	a.dropLocked(p, g)
+	if g.ver.size != ver.size || !g.ver.same(ver) {
+		go g.s.close()
+		a.missLocked(g)
+		return nil
+	}
+	g.scan.used++
+	a.count.FilesUsed++
+	g.scan.depth = min(2*g.scan.depth, aheadFiles)
+	return g.s
+}
+
+// forget drops what was fetched of a path, which is being changed.
+func (a *ahead) forget(p string) {
+	if a.off() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.files[p]; g != nil {
+		a.dropLocked(p, g)
+		go g.s.close()
+	}
+}
+
+// missLocked counts a guess that nobody used. Where most miss, there are none for a while.
+func (a *ahead) missLocked(g *guess) {
+	a.count.FilesMissed++
+	if g.scan.missed++; g.scan.missed > 8+g.scan.used {
+		g.scan.depth, g.scan.quiet = 4, time.Now().Add(time.Minute)
+		g.scan.missed, g.scan.used = 0, 0
+	}
+}
+
+// sweepOld drops what nobody opened in time.
+func (a *ahead) sweepOld() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for p, g := range a.files {
+		if now.Sub(g.at) >= aheadLife {
+			a.dropLocked(p, g)
+			a.missLocked(g)
+			go g.s.close()
+		}
+	}
+	a.forgetScansLocked(now)
+	a.sweep = nil
+	if len(a.files) > 0 {
+		a.sweep = time.AfterFunc(aheadLife, a.sweepOld)
+	}
+}

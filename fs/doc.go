@@ -1,0 +1,82 @@
+// Package fs is the FUSE tree: an [ftpconn.Remote] as a directory, over go-fuse's fs package
+// (imported as fusefs). [Mount] is the way in.
+//
+// # What a reader may rely on
+//
+//   - What this mount changed, it shows at once: a created file is in its directory, with the size
+//     written so far, before the server has a byte of it.
+//   - What others change is seen within the TTL of the Remote, plus a second that the kernel may keep
+//     an answer; by open() as soon as the Remote knows.
+//   - An open file is read as one version, told by size and modification time. A download that breaks is
+//     taken up where it broke if the version is the same, and reading fails with ESTALE from then on if it
+//     isn't. A file that grew behind an end that was read is taken for one that was appended to
+//     (tail -f). Bytes that did not come are an error, never zeros and never a short file.
+//   - lstat() shows a file's time to the second where the server can tell it; a listing's coarser
+//     time isn't given to the kernel to keep.
+//
+// # What a writer may rely on
+//
+//   - Everything written goes to a local copy (cache.Spool). close() and fsync() return when the server has
+//     confirmed what was written until then, or with its refusal. What was refused stays dirty while the file is open,
+//     and the next close() or fsync() tries again; at the last close it is given up.
+//   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
+//     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
+//     after what is only on the server was fetched.
+//   - A lost connection is followed by two more attempts from the local copy.
+//   - Where the server is likely to refuse a file (its permissions say so, or it refused one in the last minute), open() asks
+//     at once, because shells don't look at what close() of a redirection returns.
+//   - What can't be reported (a shared mapping written after close(), a caller that was killed) is logged, and
+//     [Mounted.PendingErr] has the first such failure. Unmounting waits for uploads.
+//   - A mode or time set on a file that is being written is set behind its upload. On a server
+//     that can't set them they are kept, and shown, for the life of the mount.
+//   - Two writers through one mount share one copy. Of two mounts, or another client, the later
+//     close wins, except for O_APPEND: those bytes go behind what is there.
+//
+// # What there isn't
+//
+// Symlinks and hard links can't be made, and devices don't exist: EPERM, as on filesystems without them.
+// chown to anybody but the owner that is shown: EPERM. Extended attributes, O_TMPFILE, holes: EOPNOTSUPP. Names with CR, LF
+// or NUL: EINVAL, nothing sent. File locks are the kernel's, within this machine. O_EXCL
+// excludes others on this mount, not other clients: FTP has no exclusive create. An unlinked open file keeps what is
+// local of it; what is only on the server is gone (ESTALE). Entries that are neither files, directories nor symlinks
+// are shown as files of mode 0. The types of entries of which the server doesn't say any are looked up one by one.
+//
+// errnoOf in errno.go is the one table of errors. It never gives ENOSYS: as the answer to one FLUSH
+// or FSYNC that switches error reporting off for the whole mount.
+//
+// # Interrupts
+//
+// A call ends early with EINTR for signals that mean to end its caller, and for no other; see
+// interrupt.go. An interrupted close() leaves the upload running. The kernel holds a program that waits for a page that
+// is being read ahead until the signal is a fatal one; timeouts of the Remote bound that.
+//
+// # Who reads what
+//
+// An open file is a handle; the handles of one inode share a file, which hangs on its node while it is open. A
+// handle reads through a reader (one version, up to two downloads), each download being a stream with a goroutine
+// that reads ahead. As soon as something is written the file has a local copy, and all handles read that. Bringing it to the
+// server is an upload, with a goroutine of its own, at most one for a file.
+//
+// No goroutine waits for a second session while it holds one: reads of the base of a file end before
+// its upload begins, and a download that nobody reads may be ended by the Remote at any time
+// (ftpconn.ErrPreempted) and is taken up later. Downloads of a file are closed before it is uploaded, because vsftpd
+// lets a STOR wait for a RETR of the same file.
+//
+// # Locks
+//
+// In this order, each for memory operations only, none held over network I/O:
+//
+//	file.prep       making or replacing a local copy; a channel, so that waiting for it can be interrupted. The
+//	                exception: it is held for the round trip that asks for the server's size
+//	node.mu         a node's open file and what was last shown of it
+//	file.appendMu   finding the end of the local copy and writing there
+//	file.mu         a file's state
+//	reader.mu       a reader's downloads
+//	stream.mu       a download's buffer
+//	upload.mu       the progress of an upload
+//	overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
+//
+// go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
+// inode tree at the time of the call (node.path): no lock keeps them from changing, and a rename waits for
+// the uploads of what it moves.
+package fs

@@ -1,0 +1,393 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"path"
+	"sync"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+)
+
+// file is what the open handles of one inode share. While nothing was written it is little more than
+// a count; the first write gives it a local copy, and from then on all handles read and write that
+// one, until the last is closed.
+type file struct {
+	n *node // constant
+	t *tree // constant
+
+	prep chan struct{} // holding its one element: making or replacing the local copy, which takes a round trip
+
+	// appendMu makes finding the end and writing there one step. It comes before mu.
+	appendMu sync.Mutex
+
+	mu      sync.Mutex // guards following; never held over network I/O
+	handles map[*handle]struct{}
+	copy    *cache.SpoolFile // nil: nothing was written
+	base    *reader          // of the server's version that copy is based on; nil if based on none
+	baseGen int              // counts changes of base
+	server  ftpconn.Entry    // the server's file as last seen; Size -1 and no time if not known
+	checked time.Time        // when the server's size was last known for sure
+	created bool             // not on the server yet
+	appends bool             // all that is dirty was written with O_APPEND
+	direct  bool             // stream at once: the server has nothing below what is written
+	mtime   time.Time        // shown while there are changes
+	setTime time.Time        // to be set behind the upload, zero for none
+	setMode uint32           // to be set behind the upload, if hasMode
+	hasMode bool
+	gone    bool    // has no name any more
+	away    bool    // about to lose its name: nothing may be uploaded
+	job     *upload // the upload under way
+	told    uint64  // version of copy whose failed upload was reported, plus one
+	refused error   // why the server will not take more of what is being written
+}
+
+// handle is one open().
+type handle struct {
+	f      *file   // constant
+	r      *reader // constant; for reading while there is no local copy
+	write  bool    // constant
+	append bool    // constant
+}
+
+// openFile adds a handle to the file's state, which it makes if this is the first one.
+func (n *node) openFile(flags uint32, e ftpconn.Entry) *handle {
+	acc := flags & syscall.O_ACCMODE
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := n.open
+	if f == nil {
+		f = &file{n: n, t: n.t, prep: make(chan struct{}, 1), handles: make(map[*handle]struct{}), server: e}
+		n.open = f
+		n.t.files.add(f)
+	}
+	h := &handle{f: f, write: acc != syscall.O_RDONLY, append: flags&syscall.O_APPEND != 0}
+	h.r = newReader(n, versionOf(e))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handles[h] = struct{}{}
+	return h
+}
+
+var _ = (fusefs.NodeOpener)((*node)(nil))
+
+// Open opens a file. Pages that the kernel has of it stay if the file is the version they are of.
+func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY
+	if n.t.opt.ReadOnly && (write || flags&syscall.O_TRUNC != 0) {
+		return nil, 0, syscall.EROFS
+	}
+	if f := n.local(); f != nil {
+		h := n.openFile(flags, f.entry())
+		if flags&syscall.O_TRUNC != 0 {
+			if err := f.truncate(c, 0); err != nil {
+				h.drop()
+				return nil, 0, n.t.errno("open", n.shownPath(), err)
+			}
+		}
+		return h, fuse.FOPEN_KEEP_CACHE, 0
+	}
+	p, err := n.path()
+	if err != nil {
+		return nil, 0, n.t.errno("open", "", err)
+	}
+	e, err := n.t.fresh(c, p, max(n.t.opt.TTL, 0))
+	if err != nil {
+		return nil, 0, n.t.errno("open", p, err)
+	}
+	if e.Type == ftpconn.Dir {
+		n.t.forget(p)
+		return nil, 0, syscall.ESTALE
+	}
+	if write && flags&syscall.O_TRUNC == 0 && surelyReadOnly(e) {
+		return nil, 0, syscall.EACCES
+	}
+	n.mu.Lock()
+	shown := n.last
+	n.mu.Unlock()
+	e = n.refine(e)
+	if shown.Type != ftpconn.Unknown && (shown.Size != e.Size || !shown.ModTime.Equal(e.ModTime)) {
+		// The kernel would read no further than the size that it was told last. A negative offset makes it
+		// ask for the attributes and leave the pages alone, for which it might wait.
+		n.NotifyContent(-1, 0)
+	}
+	h := n.openFile(flags, e)
+	h.f.follow(e)
+	if write {
+		n.t.ahead.forget(p)
+	} else {
+		n.t.ahead.opened(p)
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		err := h.f.truncate(c, 0)
+		if err == nil && (surelyReadOnly(e) || n.t.doubtful.has(path.Dir(p))) {
+			err = h.f.upload(c)
+		}
+		if err != nil {
+			h.drop()
+			return nil, 0, n.t.errno("open", p, err)
+		}
+		return h, 0, 0
+	}
+	if e.Size < 0 {
+		return h, fuse.FOPEN_DIRECT_IO, 0
+	}
+	var keep uint32
+	n.mu.Lock()
+	if v := versionOf(e); v.exact() && v == n.pages {
+		keep = fuse.FOPEN_KEEP_CACHE
+	} else {
+		n.pages = v
+	}
+	n.mu.Unlock()
+	return h, keep, 0
+}
+
+var _ = (fusefs.NodeCreater)((*node)(nil))
+
+// Create makes a file that only this mount sees until it is written to some length, flushed or
+// closed: creating, writing and closing a small file is one upload. Where the server is likely to
+// refuse, it is asked at once, so that open() fails and not a close() that nobody looks at.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("create", name)
+	if errno != 0 {
+		return nil, nil, 0, errno
+	}
+	// Without O_EXCL, O_TRUNC and O_APPEND, what another client has put there since is to be kept.
+	if flags&(syscall.O_EXCL|syscall.O_TRUNC|syscall.O_APPEND) == 0 {
+		e, err := n.t.fresh(c, p, time.Second)
+		if err == nil && e.Type != ftpconn.Dir {
+			e.Name = name
+			i := n.show(c, e, p, 0, out)
+			h := nodeOf(i).openFile(flags, e)
+			return i, h, 0, 0
+		} else if err == nil {
+			return nil, nil, 0, syscall.EISDIR
+		} else if !notThere(err) {
+			return nil, nil, 0, n.t.errno("create", p, err)
+		}
+	}
+	e := ftpconn.Entry{Name: name, Type: ftpconn.File, ModTime: time.Now(), UID: -1, GID: -1}
+	dir := path.Dir(p)
+	asked := n.doubts(dir)
+	if asked {
+		if err := n.t.storeEmpty(c, p); err != nil {
+			n.t.doubt(p, err)
+			return nil, nil, 0, n.t.errno("create", p, err)
+		}
+		n.t.doubtful.set(dir, time.Time{})
+	}
+	child := &node{t: n.t}
+	i := n.NewInode(c, child, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: n.t.nextIno()})
+	h := child.openFile(flags, e)
+	f := h.f
+	spoolFile, err := n.t.spool.Create(p)
+	if err != nil {
+		h.drop()
+		return nil, nil, 0, n.t.errno("create", p, err)
+	}
+	f.mu.Lock()
+	f.copy, f.created, f.direct, f.mtime = spoolFile, !asked, true, e.ModTime
+	if asked {
+		spoolFile.MarkClean(spoolFile.Version(), 0)
+	}
+	f.appends = h.append
+	if mode&0o111 != 0 || mode&0o077 == 0 {
+		f.setMode, f.hasMode = mode&0o7777, true
+	}
+	f.mu.Unlock()
+	n.t.overrides.drop(p)
+	n.changed()
+	f.attr(&out.Attr)
+	out.SetEntryTimeout(n.t.kernelTTL)
+	return i, h, 0, 0
+}
+
+// isLocal says that what this mount shows of the file is not the server's.
+func (f *file) isLocal() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.isLocalLocked()
+}
+
+func (f *file) isLocalLocked() bool {
+	return f.gone || f.created || f.job != nil || f.copy != nil && f.copy.Dirty()
+}
+
+func (f *file) isCreated() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.created
+}
+
+func (f *file) isGone() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gone
+}
+
+// setGone says that the file lost its name; fstat() goes on showing what was shown last.
+func (f *file) setGone(last ftpconn.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.isLocalLocked() && last.Type == ftpconn.File {
+		f.server, f.mtime = last, time.Time{}
+	}
+	f.gone = true
+}
+
+// entry returns the file as this mount shows it.
+func (f *file) entry() ftpconn.Entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := f.server
+	e.Type = ftpconn.File
+	if f.copy != nil {
+		e.Size = f.copy.Size()
+	}
+	if f.isLocalLocked() && !f.mtime.IsZero() {
+		e.ModTime, e.ModPrecision = f.mtime, time.Nanosecond
+	}
+	if !f.setTime.IsZero() {
+		e.ModTime, e.ModPrecision = f.setTime, time.Nanosecond
+	}
+	if f.hasMode {
+		e.Mode, e.HasMode = uint16(f.setMode), true
+	}
+	return e
+}
+
+// attr fills out with the file as this mount shows it.
+func (f *file) attr(out *fuse.Attr) {
+	f.t.attr(f.entry(), out)
+	if f.isGone() {
+		out.Nlink = 0
+	}
+}
+
+// wantsGrowth says that somebody has read to the end and may be waiting for more.
+func (f *file) wantsGrowth() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for h := range f.handles {
+		if h.r.hasReachedEnd() {
+			return true
+		}
+	}
+	return false
+}
+
+// grew tells the readers that are at the end that there is more.
+func (f *file) grew(e ftpconn.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for h := range f.handles {
+		if h.r.hasReachedEnd() && e.Size > h.r.size() {
+			h.r.adopt(versionOf(e))
+		}
+	}
+}
+
+// follow gives a clean local copy up if the server has another version by now.
+func (f *file) follow(e ftpconn.Entry) {
+	f.mu.Lock()
+	if f.copy == nil || f.isLocalLocked() {
+		f.mu.Unlock()
+		return
+	}
+	if versionOf(f.server).same(versionOf(e)) {
+		if versionOf(e).exact() { // the time that the server gave to an upload is learned now
+			f.server = e
+		}
+		f.mu.Unlock()
+		return
+	}
+	copy, base := f.copy, f.base
+	f.copy, f.base, f.server = nil, nil, e
+	f.baseGen++
+	f.mu.Unlock()
+	copy.Close()
+	if base != nil {
+		base.close()
+	}
+}
+
+var _ = (fusefs.FileReader)((*handle)(nil))
+
+// Read reads from the local copy if there is one, else from the server.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	n, err := h.read(c, dest, off)
+	if err != nil {
+		return nil, h.f.t.errno("read", h.f.n.shownPath(), err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+func (h *handle) read(ctx context.Context, dest []byte, off int64) (int, error) {
+	for {
+		copy := h.f.localCopy()
+		if copy == nil {
+			return h.r.readAt(ctx, dest, off)
+		}
+		n, err := h.f.readLocal(ctx, copy, dest, off)
+		if errors.Is(err, errReplaced) {
+			continue
+		}
+		return n, err
+	}
+}
+
+func (f *file) localCopy() *cache.SpoolFile {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.copy
+}
+
+var _ = (fusefs.FileReleaser)((*handle)(nil))
+
+// Release ends a handle. Nobody waits for it, and nobody hears of what fails here; usually Flush
+// has left nothing to do.
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.drop()
+	return 0
+}
+
+// drop takes the handle away, and with the last one that writes uploads what is left.
+func (h *handle) drop() {
+	f := h.f
+	h.r.close()
+	if h.write && f.lastWriter(h) {
+		f.finish()
+	}
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.handles, h)
+	if len(f.handles) > 0 {
+		return
+	}
+	if f.n.open == f {
+		f.n.open = nil
+	}
+	f.t.files.remove(f)
+	if f.copy != nil {
+		f.copy.Close()
+		f.copy = nil
+	}
+	if f.base != nil {
+		f.base.close()
+	}
+}

@@ -1,0 +1,205 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"ftpfs/ftpconn"
+)
+
+// change checks that an entry of directory n may be changed, and returns its path.
+func (n *node) change(op, name string) (string, syscall.Errno) {
+	if n.t.opt.ReadOnly {
+		return "", syscall.EROFS
+	}
+	p, err := n.childPath(name)
+	if err != nil {
+		return "", n.t.errno(op, name, err)
+	}
+	return p, 0
+}
+
+var _ = (fusefs.NodeMkdirer)((*node)(nil))
+
+// Mkdir makes a directory. The server chooses its mode; one that has no rights for others
+// (mode&077 == 0) is asked for where the server can chmod.
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("mkdir", name)
+	if errno != 0 {
+		return nil, errno
+	}
+	if err := n.t.remote.Mkdir(c, p); err != nil {
+		return nil, n.t.errno("mkdir", p, err)
+	}
+	n.changed()
+	n.t.overrides.drop(p)
+	if mode&0o077 == 0 {
+		n.t.chmod(c, p, mode&0o7777)
+	}
+	e, err := n.t.stat(c, p)
+	if err != nil || e.Type != ftpconn.Dir {
+		e = ftpconn.Entry{Type: ftpconn.Dir, Size: -1, UID: -1, GID: -1}
+	}
+	e.Name = name
+	return n.show(c, e, p, 0, out), 0
+}
+
+var _ = (fusefs.NodeRmdirer)((*node)(nil))
+
+// Rmdir removes an empty directory.
+func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("rmdir", name)
+	if errno != 0 {
+		return errno
+	}
+	child := nodeOf(n.GetChild(name))
+	if child != nil && len(child.createdHere()) > 0 {
+		return syscall.ENOTEMPTY
+	}
+	if err := n.t.remote.Rmdir(c, p); err != nil {
+		return n.t.errno("rmdir", p, err)
+	}
+	n.changed()
+	n.t.overrides.drop(p)
+	if child != nil {
+		child.vanish()
+	}
+	return 0
+}
+
+var _ = (fusefs.NodeUnlinker)((*node)(nil))
+
+// Unlink removes a file. Those who have it open keep what is local of it; what was written and
+// not uploaded is no longer meant for the server.
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("unlink", name)
+	if errno != 0 {
+		return errno
+	}
+	child := nodeOf(n.GetChild(name))
+	onServer := true
+	if child != nil {
+		if f := child.file(); f != nil {
+			var err error
+			if onServer, err = f.detach(c); err != nil {
+				return n.t.errno("unlink", p, err)
+			}
+		}
+	}
+	if onServer {
+		if err := n.t.remote.Remove(c, p); err != nil {
+			if child != nil {
+				if f := child.file(); f != nil {
+					f.attach()
+				}
+			}
+			return n.t.errno("unlink", p, err)
+		}
+	}
+	n.changed()
+	n.t.overrides.drop(p)
+	if child != nil {
+		child.vanish()
+	}
+	return 0
+}
+
+// vanish marks a node whose name is gone.
+func (n *node) vanish() {
+	n.mu.Lock()
+	n.gone = true
+	f, last := n.open, n.last
+	n.mu.Unlock()
+	if f != nil {
+		f.setGone(last)
+	}
+}
+
+var _ = (fusefs.NodeMknoder)((*node)(nil))
+
+// Mknod makes an empty regular file; FTP has no other kinds.
+func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	if mode&syscall.S_IFMT != syscall.S_IFREG {
+		return nil, syscall.EPERM
+	}
+	p, errno := n.change("mknod", name)
+	if errno != 0 {
+		return nil, errno
+	}
+	if _, err := n.t.stat(c, p); err == nil {
+		return nil, syscall.EEXIST
+	}
+	if err := n.t.storeEmpty(c, p); err != nil {
+		return nil, n.t.errno("mknod", p, err)
+	}
+	n.changed()
+	e := ftpconn.Entry{Name: name, Type: ftpconn.File, UID: -1, GID: -1}
+	if got, err := n.t.stat(c, p); err == nil {
+		e = got
+		e.Name = name
+	}
+	return n.show(c, e, p, 0, out), 0
+}
+
+// storeEmpty makes an empty file on the server, or empties one.
+func (t *tree) storeEmpty(ctx context.Context, p string) error {
+	up, err := t.remote.Store(ctx, p, ftpconn.Replace, 0)
+	if err != nil {
+		return err
+	}
+	return up.Close()
+}
+
+var _ = (fusefs.NodeSymlinker)((*node)(nil))
+
+// Symlink fails as on a filesystem that has none (symlink(2)): FTP can't make links.
+func (n *node) Symlink(context.Context, string, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return nil, n.noLinks()
+}
+
+var _ = (fusefs.NodeLinker)((*node)(nil))
+
+// Link fails as on a filesystem that has none (link(2)).
+func (n *node) Link(context.Context, fusefs.InodeEmbedder, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return nil, n.noLinks()
+}
+
+func (n *node) noLinks() syscall.Errno {
+	if n.t.opt.ReadOnly {
+		return syscall.EROFS
+	}
+	return syscall.EPERM
+}
+
+// chmod sets permission bits on the server, and where the server can't, in the overrides of this mount.
+// A failure is logged: it is for callers whose main work is done.
+func (t *tree) chmod(ctx context.Context, p string, mode uint32) {
+	if err := t.setMode(ctx, p, mode); err != nil {
+		t.errno("chmod", p, err)
+	}
+}
+
+// setMode is chmod with the error.
+func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
+	err := t.remote.Chmod(ctx, p, mode)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.overrides.setMode(p, mode)
+		return nil
+	}
+	if err == nil {
+		t.overrides.dropMode(p)
+	}
+	return err
+}

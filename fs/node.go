@@ -1,0 +1,288 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+)
+
+// node is one inode: a directory, a file or a symlink. Its path is not stored but read off the inode
+// tree, so that a rename of any directory above needs no bookkeeping.
+type node struct {
+	fusefs.Inode
+	t *tree // constant
+
+	// changes counts what this mount did to the entries of a directory, so that a directory
+	// handle knows when the listing it holds has aged.
+	changes atomic.Uint64
+
+	mu sync.Mutex // guards following
+	// open is the state that the open handles of a file share; nil when there are none.
+	open *file
+	// last is the entry last shown to the kernel.
+	last ftpconn.Entry
+	// pages is the version of which the kernel may hold pages; zero if that isn't known.
+	pages version
+	// gone is set when this mount removed the name or put another file in its place.
+	gone bool
+}
+
+// nodeOf returns the node behind an inode, nil for nil.
+func nodeOf(i *fusefs.Inode) *node {
+	if i == nil {
+		return nil
+	}
+	return i.Operations().(*node)
+}
+
+// path returns the node's absolute path on the server, or ErrStale if it has none any more.
+func (n *node) path() (string, error) {
+	n.mu.Lock()
+	gone := n.gone
+	n.mu.Unlock()
+	if gone {
+		return "", ftpconn.ErrStale
+	}
+	root := n.t.root.EmbeddedInode()
+	var names []string
+	for i := n.EmbeddedInode(); i != root; {
+		name, parent := i.Parent()
+		if parent == nil {
+			return "", ftpconn.ErrStale
+		}
+		names = append(names, name)
+		i = parent
+	}
+	slices.Reverse(names)
+	return "/" + strings.Join(names, "/"), nil
+}
+
+// shownPath is path for the log.
+func (n *node) shownPath() string {
+	p, err := n.path()
+	if err != nil {
+		return "(removed)"
+	}
+	return p
+}
+
+// childPath returns the path of name in directory n. It refuses a name that can't be sent to any
+// server.
+func (n *node) childPath(name string) (string, error) {
+	if len(name) > 255 {
+		return "", syscall.ENAMETOOLONG
+	}
+	if strings.ContainsAny(name, "\r\n\x00") {
+		return "", ftpconn.ErrBadName
+	}
+	dir, err := n.path()
+	if err != nil {
+		return "", err
+	}
+	return path.Join(dir, name), nil
+}
+
+// file returns the state of an open file, nil if it isn't open.
+func (n *node) file() *file {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.open
+}
+
+// local returns the state of an open file whose local view differs from the server's or may do so.
+func (n *node) local() *file {
+	if f := n.file(); f != nil && f.isLocal() {
+		return f
+	}
+	return nil
+}
+
+// changed tells directory handles that this mount changed an entry of directory n.
+func (n *node) changed() { n.changes.Add(1) }
+
+// parentChanged is changed for the directory that n is in.
+func (n *node) parentChanged() {
+	if _, p := n.Parent(); p != nil {
+		nodeOf(p).changed()
+	}
+}
+
+// child returns the inode for an entry that the server told of, or that this mount made: the known
+// one if it has the same type, a new one otherwise. ino is the number of a new one, 0 for any.
+func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.Inode {
+	mode := typeBits(e.Type)
+	if known := n.GetChild(e.Name); known != nil && known.Mode()&syscall.S_IFMT == mode {
+		k := nodeOf(known)
+		k.mu.Lock()
+		gone := k.gone
+		k.mu.Unlock()
+		if !gone {
+			return known
+		}
+	}
+	if ino == 0 {
+		ino = n.t.nextIno()
+	}
+	return n.NewInode(ctx, &node{t: n.t}, fusefs.StableAttr{Mode: mode, Ino: ino})
+}
+
+// show fills out for an entry of directory n and returns its inode. Local state (a file
+// created or written here) is shown before the server's.
+func (n *node) show(ctx context.Context, e ftpconn.Entry, p string, ino uint64, out *fuse.EntryOut) *fusefs.Inode {
+	i := n.child(ctx, e, ino)
+	c := nodeOf(i)
+	if f := c.local(); f != nil {
+		f.attr(&out.Attr)
+		out.SetEntryTimeout(n.t.kernelTTL)
+		return i
+	}
+	e = c.refine(n.t.overrides.apply(p, e))
+	n.t.attr(e, &out.Attr)
+	out.SetEntryTimeout(n.t.kernelTTL)
+	out.SetAttrTimeout(n.t.attrTTL(e))
+	return i
+}
+
+// refine keeps an exact time that was learned of a file when a listing tells the same time
+// less exactly, and remembers what is shown.
+func (n *node) refine(e ftpconn.Entry) ftpconn.Entry {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e.Type == ftpconn.File && n.last.Type == ftpconn.File && e.ModPrecision != cache.Provisional && coarse(e) && !coarse(n.last) && e.Size == n.last.Size {
+		if d := n.last.ModTime.Sub(e.ModTime); e.ModTime.IsZero() || d >= 0 && d < min(e.ModPrecision, 24*time.Hour) {
+			e.ModTime, e.ModPrecision = n.last.ModTime, n.last.ModPrecision
+		}
+	}
+	n.last = e
+	return e
+}
+
+// coarse says that an entry doesn't have the time, or the size, that lstat() is to show.
+func coarse(e ftpconn.Entry) bool {
+	return e.Size < 0 || e.ModTime.IsZero() || e.ModPrecision > time.Second
+}
+
+// version identifies the content of a file as far as FTP can: by size and time.
+type version struct {
+	size      int64 // -1 if not known
+	time      time.Time
+	precision time.Duration
+}
+
+func versionOf(e ftpconn.Entry) version { return version{e.Size, e.ModTime, e.ModPrecision} }
+
+// same says whether two versions may be one: times are compared at the precision of the coarser
+// one, and what isn't known differs from nothing.
+func (v version) same(w version) bool {
+	if v.size >= 0 && w.size >= 0 && v.size != w.size {
+		return false
+	}
+	if v.time.IsZero() || w.time.IsZero() {
+		return true
+	}
+	p := max(v.precision, w.precision, time.Second)
+	if p < time.Minute {
+		return v.time.Truncate(p).Equal(w.time.Truncate(p))
+	}
+	// Listings round in the server's zone, of which the offset is in quarters of an hour, and
+	// days begin anywhere.
+	d := v.time.Sub(w.time).Abs()
+	return d < p
+}
+
+// exact says that v can be relied on to differ from any other version, to the second.
+func (v version) exact() bool { return v.size >= 0 && !v.time.IsZero() && v.precision <= time.Second }
+
+// The extras of a Remote that remembers; the tree does without them if they are missing.
+type (
+	// refiner returns an entry with an exact time.
+	refiner interface {
+		Exact(ctx context.Context, path string) (ftpconn.Entry, error)
+	}
+	// refresher returns an entry that was asked for at most maxAge ago.
+	refresher interface {
+		Fresh(ctx context.Context, path string, maxAge time.Duration) (ftpconn.Entry, error)
+	}
+	// forgetter forgets what it knows of a path.
+	forgetter interface{ Forget(path string) }
+)
+
+// statRoot returns the root's entry, which no listing names. It always succeeds: a mount whose server
+// doesn't answer must still be one that can be entered and unmounted. A Remote without a memory isn't asked.
+func (t *tree) statRoot(ctx context.Context) (ftpconn.Entry, error) {
+	if _, ok := t.remote.(refresher); ok {
+		if e, err := t.remote.Stat(ctx, "/"); err == nil && e.Type == ftpconn.Dir {
+			return e, nil
+		}
+	}
+	return ftpconn.Entry{Name: "/", Type: ftpconn.Dir, Size: -1, ModTime: t.started, ModPrecision: time.Second, UID: -1, GID: -1}, nil
+}
+
+// stat returns an entry as the Remote has it, which may be as old as its TTL.
+func (t *tree) stat(ctx context.Context, p string) (ftpconn.Entry, error) {
+	if p == "/" {
+		return t.statRoot(ctx)
+	}
+	e, err := t.remote.Stat(ctx, p)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return e, err
+	}
+	list, err := t.remote.List(ctx, path.Dir(p))
+	if err != nil {
+		return ftpconn.Entry{}, err
+	}
+	name := path.Base(p)
+	for _, e := range list {
+		if e.Name == name {
+			return e, nil
+		}
+	}
+	return ftpconn.Entry{}, fmt.Errorf("%s: %w", p, fs.ErrNotExist)
+}
+
+// exact is stat with a time that is exact to the second, if the server can tell it.
+func (t *tree) exact(ctx context.Context, p string) (ftpconn.Entry, error) {
+	if r, ok := t.remote.(refiner); ok && p != "/" {
+		return r.Exact(ctx, p)
+	}
+	e, err := t.stat(ctx, p)
+	if err != nil || e.Type != ftpconn.File || !coarse(e) {
+		return e, err
+	}
+	times, err := t.remote.ModTimes(ctx, []string{p})
+	if err == nil && len(times) == 1 && !times[0].IsZero() {
+		e.ModTime, e.ModPrecision = times[0], time.Second
+	} else if err != nil && ctx.Err() != nil {
+		return e, err
+	}
+	return e, nil
+}
+
+// fresh is stat with an answer not older than maxAge.
+func (t *tree) fresh(ctx context.Context, p string, maxAge time.Duration) (ftpconn.Entry, error) {
+	if r, ok := t.remote.(refresher); ok && p != "/" {
+		return r.Fresh(ctx, p, maxAge)
+	}
+	return t.stat(ctx, p)
+}
+
+// forget makes the Remote ask again for a path.
+func (t *tree) forget(p string) {
+	if f, ok := t.remote.(forgetter); ok {
+		f.Forget(p)
+	}
+}

@@ -1,0 +1,221 @@
+package fs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+
+	"ftpfs/ftpconn"
+)
+
+// Flags of renameat2(2).
+const (
+	renameNoReplace = 1
+	renameExchange  = 2
+)
+
+var _ = (fusefs.NodeRenamer)((*node)(nil))
+
+// Rename moves a file or directory, over an existing target if there is one. What is not uploaded yet
+// is uploaded first, under the old name. The target is never removed before the source has its name,
+// except for an empty directory, which some servers don't replace.
+func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	c := call(ctx)
+	defer c.end()
+	to := newParent.(*node)
+	src, errno := n.change("rename", name)
+	if errno != 0 {
+		return errno
+	}
+	dst, errno := to.change("rename", newName)
+	if errno != 0 {
+		return errno
+	}
+	if flags&^(renameNoReplace|renameExchange) != 0 {
+		return syscall.EINVAL
+	}
+	source, target := nodeOf(n.GetChild(name)), nodeOf(to.GetChild(newName))
+	if err := n.t.settle(c, source); err != nil {
+		return n.t.errno("rename", src, err)
+	}
+	if flags != 0 {
+		if err := n.t.settle(c, target); err != nil {
+			return n.t.errno("rename", dst, err)
+		}
+	}
+	var err error
+	switch {
+	case flags&renameExchange != 0:
+		err = n.t.exchange(c, src, dst)
+	case flags&renameNoReplace != 0:
+		if _, err = n.t.fresh(c, dst, time.Second); err == nil {
+			return syscall.EEXIST
+		} else if notThere(err) {
+			err = n.t.remote.Rename(c, src, dst)
+		}
+	default:
+		err = n.t.replace(c, src, dst, source, target)
+	}
+	n.changed()
+	to.changed()
+	if err != nil {
+		return n.t.errno("rename", src+" to "+dst, err)
+	}
+	if flags&renameExchange != 0 {
+		return 0
+	}
+	n.t.overrides.rename(src, dst, source != nil && source.IsDir())
+	if target != nil && target != source {
+		target.vanish()
+	}
+	return 0
+}
+
+// settle brings what is not uploaded of a file, or of the open files in a directory, to the server.
+func (t *tree) settle(ctx context.Context, n *node) error {
+	if n == nil {
+		return nil
+	}
+	if !n.IsDir() {
+		if f := n.file(); f != nil {
+			return f.upload(ctx)
+		}
+		return nil
+	}
+	dir, err := n.path()
+	if err != nil {
+		return err
+	}
+	for _, f := range t.files.list() {
+		if p, err := f.n.path(); err != nil || !strings.HasPrefix(p, dir+"/") {
+			continue
+		}
+		if err := f.upload(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace renames src to dst, over what is there.
+func (t *tree) replace(ctx context.Context, src, dst string, source, target *node) error {
+	if target != nil && !target.IsDir() {
+		// An upload that is running would bring the old content back under the new file's name.
+		if f := target.file(); f != nil {
+			onServer, err := f.detach(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() {
+				if !target.isGone() {
+					f.attach()
+				}
+			}()
+			_ = onServer
+		}
+	}
+	err := t.remote.Rename(ctx, src, dst)
+	if err == nil || !mayMeanExists(err) {
+		return err
+	}
+	there, statErr := t.fresh(ctx, dst, time.Second)
+	if statErr != nil {
+		return err // nothing is in the way, or nobody knows
+	}
+	if there.Type == ftpconn.Dir {
+		list, listErr := t.remote.List(ctx, dst)
+		switch {
+		case source != nil && !source.IsDir():
+			return ftpconn.ErrIsDir
+		case listErr != nil:
+			return err
+		case len(list) > 0:
+			return ftpconn.ErrNotEmpty
+		}
+		if rmErr := t.remote.Rmdir(ctx, dst); rmErr != nil {
+			return err
+		}
+		return t.remote.Rename(ctx, src, dst)
+	}
+	return t.renameAside(ctx, src, dst, err)
+}
+
+// mayMeanExists says that a refusal of RNTO may be for the target's existence: Apache FtpServer 553, IIS
+// and FileZilla Server 0.9 550, some in words that sound like a lack of rights.
+func mayMeanExists(err error) bool {
+	var reply *ftpconn.ReplyError
+	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ftpconn.ErrNotEmpty) ||
+		errors.Is(err, ftpconn.ErrIsDir) || errors.As(err, &reply) && reply.Code/100 == 5 && reply.Kind == nil
+}
+
+// renameAside replaces dst on a server whose RNTO doesn't: dst steps aside, and comes back if src
+// can't take its place. refused is the server's refusal of the direct way, returned if it holds
+// for the other way too.
+func (t *tree) renameAside(ctx context.Context, src, dst string, refused error) error {
+	aside := sideName(dst)
+	if err := t.remote.Rename(ctx, dst, aside); err != nil {
+		return refused
+	}
+	// From here on an interrupt would leave the target under a name that nobody knows.
+	ctx, cancel := t.finishing(ctx)
+	defer cancel()
+	if err := t.remote.Rename(ctx, src, dst); err != nil {
+		if back := t.remote.Rename(ctx, aside, dst); back != nil {
+			t.log.Error("a file stands under another name: it could not be replaced, nor renamed back",
+				"path", dst, "now", aside, "err", back)
+		}
+		return err
+	}
+	if err := t.remote.Remove(ctx, aside); err != nil {
+		t.log.Warn("the replaced file could not be removed", "path", aside, "err", err)
+	}
+	return nil
+}
+
+// exchange swaps two names by three renames.
+func (t *tree) exchange(ctx context.Context, a, b string) error {
+	aside := sideName(a)
+	if err := t.remote.Rename(ctx, a, aside); err != nil {
+		return err
+	}
+	ctx, cancel := t.finishing(ctx)
+	defer cancel()
+	err := t.remote.Rename(ctx, b, a)
+	if err == nil {
+		if err = t.remote.Rename(ctx, aside, b); err == nil {
+			return nil
+		}
+		if back := t.remote.Rename(ctx, a, b); back != nil {
+			t.log.Error("an exchange stopped halfway", "path", a, "now", aside, "err", back)
+			return err
+		}
+	}
+	if back := t.remote.Rename(ctx, aside, a); back != nil {
+		t.log.Error("an exchange stopped halfway", "path", a, "now", aside, "err", back)
+	}
+	return err
+}
+
+// sideName is a name beside p that nobody else uses.
+func sideName(p string) string {
+	return path.Join(path.Dir(p), ".ftpfs-"+rand.Text()[:12])
+}
+
+// finishing gives a context for the rest of a change that may not stop halfway: it isn't interrupted, and
+// the Remote's own timeouts bound it.
+func (t *tree) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(ctx))
+}
+
+func (n *node) isGone() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone
+}
