@@ -190,8 +190,16 @@ func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut)
 	if err != nil {
 		return nil, syscall.EINVAL
 	}
-	return d.n.show(ctx, e, p, ino, out), 0
+	i := d.n.show(ctx, e, p, ino, out)
+	if len(d.list) > bigListing && e.Size >= 0 {
+		out.SetAttrTimeout(d.n.t.kernelTTL)
+	}
+	return i, 0
 }
+
+// bigListing is from how many entries on a listing's times are left as coarse as they are: `ls -l` would ask for
+// each, and the cache gives exact times of smaller directories alone.
+const bigListing = 5000
 
 var _ = (fusefs.FileSeekdirer)((*dirHandle)(nil))
 

@@ -302,7 +302,7 @@ func TestToolsLargeFile(t *testing.T) {
 	want := fmt.Sprintf("%x", sum.Sum(nil))
 	for _, kind := range ftptest.Kinds() {
 		t.Run(kind.String(), func(t *testing.T) {
-			server := ftptest.Start(t, kind, ftptest.Options{})
+			server := startServer(t, kind, ftptest.Options{})
 			d := mountServer(t, server).dir(t, "")
 			d.sh(`cp "` + local + `" "$MNT/large"; cmp "` + local + `" "$SRV/large"`)
 			r := mountServer(t, server).dir(t, "")

@@ -27,6 +27,15 @@ type toolMount struct {
 	log    string // file with the whole conversation
 }
 
+// startServer starts a server whose umask makes files 0644: Pure-FTPd takes its umask off 0777.
+func startServer(t *testing.T, kind ftptest.Kind, opt ftptest.Options) *ftptest.Server {
+	t.Helper()
+	if kind == ftptest.PureFTPd {
+		opt.Extra = append(opt.Extra, "-U", "133:022")
+	}
+	return ftptest.Start(t, kind, opt)
+}
+
 // mountURL mounts url in the background until the test ends. Then it must unmount, leave no process and have
 // written nothing to its spool directory that stays.
 func mountURL(t *testing.T, server *ftptest.Server, url string, options ...string) *toolMount {
@@ -320,7 +329,7 @@ func TestTools(t *testing.T) {
 		tests = append(tests, list...)
 	}
 	eachServer(t, func(t *testing.T, kind ftptest.Kind) {
-		server := ftptest.Start(t, kind, ftptest.Options{})
+		server := startServer(t, kind, ftptest.Options{})
 		for _, test := range tests {
 			if test.seed != nil {
 				test.seed(server, test.dir())
