@@ -209,7 +209,8 @@ func (s *stream) run(ctx context.Context, remote ftpconn.Remote, path string, of
 		n, err := d.Read(buf)
 		if s.filled(n) {
 			if err == nil {
-				d.Read(buf[:1]) // the server's last word, for nobody: the session goes back in peace
+				var none [1]byte
+				d.Read(none[:]) // the server's last word, for nobody: the session goes back in peace
 			}
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -163,6 +164,10 @@ func (cl *Client) giveBack(l *lease[*Conn], err error) {
 func (cl *Client) path(p string) (string, error) {
 	if err := checkArgument(p); err != nil {
 		return "", err
+	}
+	if cl.site.has("ESTA") && (strings.HasSuffix(p, " ") || strings.Contains(p, " /")) {
+		// Pure-FTPd 1.0.50, which alone lists ESTA, stores "a " as "a_" and calls that a success.
+		return "", fmt.Errorf("%w: this server takes no space at the end of a name: %q", ErrBadName, p)
 	}
 	return cl.site.abs(p), nil
 }

@@ -56,6 +56,7 @@ var (
 	reNotDir     = regexp.MustCompile(`(?i)not a directory`)
 	reNoSpace    = regexp.MustCompile(`(?i)no space|disk full|insufficient (storage|disk|space)|out of space`)
 	reQuota      = regexp.MustCompile(`(?i)quota`)
+	reBadName    = regexp.MustCompile(`(?i)(invalid|illegal|prohibited|bad) (file|directory|path) ?name|invalid character`)
 	reBusy       = regexp.MustCompile(`(?i)being used by another|text file busy|resource busy|file (is )?locked`)
 )
 
@@ -120,6 +121,8 @@ func classify(code int, text, path string) error {
 		return fs.ErrExist
 	case match(reNotExist):
 		return fs.ErrNotExist
+	case match(reBadName):
+		return ErrBadName
 	case match(rePermission):
 		return fs.ErrPermission
 	case match(reBusy):
