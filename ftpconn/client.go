@@ -235,6 +235,7 @@ type explainedUpload struct {
 	path string
 	mode StoreMode
 	u    *upload
+	done bool
 	err  error
 }
 
@@ -251,9 +252,14 @@ func (e *explainedUpload) Close() error {
 	if e.err != nil {
 		return e.err
 	}
-	if err := e.u.Close(); err != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), e.cl.site.cfg.Timeout)
-		defer cancel()
+	err := e.u.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), e.cl.site.cfg.Timeout)
+	defer cancel()
+	if err == nil && !e.done {
+		e.done = true
+		e.cl.readClock(ctx, e.cl.site.abs(e.path))
+	}
+	if err != nil {
 		e.err = e.cl.explain(ctx, opStore, e.path, "", err)
 		var re *ReplyError
 		if e.mode == Append && errors.As(err, &re) && (errors.Is(err, errors.ErrUnsupported) || re.Code == 451 && !errors.Is(err, ErrNoSpace)) {

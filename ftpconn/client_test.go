@@ -403,3 +403,37 @@ func TestTLSIsNotGivenUp(t *testing.T) {
 		t.Errorf("a certificate of unknown origin: %v", err)
 	}
 }
+
+// TestLocalTimes has servers whose clocks show a zone, in listings and, on vsftpd, in MDTM too.
+func TestLocalTimes(t *testing.T) {
+	for _, zone := range []string{"Asia/Shanghai", "America/St_Johns", "UTC"} {
+		t.Run(zone, func(t *testing.T) {
+			s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{LocalTime: zone})
+			s.WriteFile("before", []byte("x"))
+			cl := dialTo(t, s)
+			if err := put(cl, "/f", Replace, 0, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			l, err := cl.List(t.Context(), "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range l {
+				if d := time.Since(e.ModTime).Abs(); d > 3*time.Minute {
+					t.Errorf("%s is listed %v away from now", e.Name, d)
+				}
+			}
+			when := time.Date(2022, 2, 3, 4, 5, 6, 0, time.UTC)
+			if err := cl.SetModTime(t.Context(), "/f", when); err != nil {
+				t.Fatal(err)
+			}
+			if fi, err := os.Stat(s.Path("f")); err != nil || !fi.ModTime().Equal(when) {
+				t.Errorf("on the server: %v, want %v", fi.ModTime().UTC(), when)
+			}
+			ts, err := cl.ModTimes(t.Context(), []string{"/f", "/before"})
+			if err != nil || !ts[0].Equal(when) || time.Since(ts[1]).Abs() > 3*time.Minute {
+				t.Errorf("ModTimes: %v, %v", ts, err)
+			}
+		})
+	}
+}

@@ -239,7 +239,7 @@ func (c *Conn) calibrate(ctx context.Context, dir string, entries []Entry) {
 		if err != nil {
 			return
 		}
-		t, err := parseMDTM(r.text())
+		t, err := s.mdtm(r.text())
 		if err != nil {
 			return
 		}

@@ -67,6 +67,10 @@ func (cl *Client) SetModTime(ctx context.Context, p string, t time.Time) error {
 			if known == "" && form.feature != "" && !c.site.has(form.feature) {
 				return errors.ErrUnsupported
 			}
+			ts := ts
+			if form.verb == "MDTM" {
+				ts = t.Add(c.site.clockAhead()).UTC().Format(timeFormat)
+			}
 			r, err := c.ask(ctx, form.verb, form.arg(ts, abs))
 			if err == nil && form.verb == "MDTM" && r.code != 213 && r.code != 200 && r.code != 250 && r.code != 253 {
 				return errors.ErrUnsupported

@@ -26,6 +26,7 @@ type site struct {
 	list     string // what lists where there is no MLSD: "STAT", "LIST -a" or "LIST", "" not known
 	zone     time.Duration
 	zoneSet  bool   // zone is known: LIST's times are UTC + zone
+	clock    clock  // of MDTM
 	setTime  string // the means that worked: key of setTimeForms; "none" if all were refused
 	noAppend bool
 	noChmod  bool

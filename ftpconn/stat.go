@@ -130,7 +130,7 @@ func (cl *Client) ModTimes(ctx context.Context, paths []string) ([]time.Time, er
 			}
 			rs, err := c.askAll(ctx, cmds)
 			for i, r := range rs {
-				if t, e := parseMDTM(r.text()); r.code == 213 && e == nil {
+				if t, e := c.site.mdtm(r.text()); r.code == 213 && e == nil {
 					times[at[i]] = t
 				}
 			}
