@@ -69,6 +69,7 @@ type dirHandle struct {
 	changes uint64          // of n, when list was fetched
 	next    int             // position of the next entry
 	ino     uint64          // number shown for the entry before next
+	cut     error           // why there are more entries on the server than in list, nil if there aren't
 }
 
 // load fetches the listing.
@@ -79,7 +80,11 @@ func (d *dirHandle) load(ctx context.Context) syscall.Errno {
 	}
 	changes := d.n.changes.Load()
 	list, err := d.n.t.remote.List(ctx, p)
-	if err != nil {
+	d.cut = nil
+	switch {
+	case errors.Is(err, ftpconn.ErrIncomplete):
+		d.cut = err
+	case err != nil:
 		return d.n.t.errno("readdir", p, err)
 	}
 	d.list, d.changes, d.added = list, changes, nil
@@ -143,6 +148,9 @@ func (d *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) 
 		}
 	default:
 		e, ok := d.at(d.next - 2)
+		if !ok && d.cut != nil { // rsync --delete must not take the rest for absent
+			return nil, d.n.t.errno("readdir", d.n.shownPath(), d.cut)
+		}
 		if !ok {
 			return nil, 0
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -435,5 +436,18 @@ func TestLocalTimes(t *testing.T) {
 				t.Errorf("ModTimes: %v, %v", ts, err)
 			}
 		})
+	}
+}
+
+// Pure-FTPd cuts long listings, and says so in the last line of the reply.
+func TestCutListing(t *testing.T) {
+	s := ftptest.Start(t, ftptest.PureFTPd, ftptest.Options{Extra: []string{"-L", "20:8"}})
+	for i := range 40 {
+		s.WriteFile(fmt.Sprintf("d/f%02d", i), nil)
+	}
+	cl := dialTo(t, s)
+	l, err := cl.List(t.Context(), "/d")
+	if !errors.Is(err, ErrIncomplete) || len(l) < 10 || len(l) >= 40 {
+		t.Errorf("%d of 40 entries, %v", len(l), err)
 	}
 }
