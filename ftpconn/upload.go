@@ -1,0 +1,161 @@
+package ftpconn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// upload is an Upload: what is written is handed to the library's reader, piece by piece.
+type upload struct {
+	c     *Conn
+	d     *dataConn
+	back  func(error)
+	used  func()
+	bytes chan []byte   // to the library
+	taken chan struct{} // it has sent the piece
+	ended chan struct{} // the library is done; err is set
+	err   error
+
+	once sync.Once
+	last atomic.Int64
+	busy atomic.Bool
+	// aborted is why, if the end came from here
+	aborted atomic.Pointer[error]
+}
+
+// store starts STOR or APPE.
+func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset int64) (*upload, error) {
+	if mode == Restart && offset > 0 && !c.site.restWorks() {
+		if _, err := c.ask(ctx, "REST", "0"); err != nil { // a refusal behind STOR would come too late
+			return nil, err
+		}
+		c.site.update(func(s *site) { s.rest = true })
+	}
+	d, ahead, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.ctx = context.Background()
+	u := &upload{c: c, d: d, bytes: make(chan []byte), taken: make(chan struct{}), ended: make(chan struct{})}
+	u.last.Store(time.Now().UnixNano())
+	go func() {
+		defer close(u.ended)
+		var err error
+		if mode == Append {
+			err = c.sc.Append(path, u)
+		} else {
+			err = c.sc.StorFrom(path, u, uint64(offset))
+		}
+		u.err = c.outcome(d, ahead, c.lib.failure(err))
+	}()
+	return u, nil
+}
+
+func (s *site) restWorks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rest
+}
+
+// Read is not used: the library's io.Copy prefers WriteTo.
+func (u *upload) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// WriteTo is called by the library with the data connection.
+func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
+	for p := range u.bytes {
+		m, err := w.Write(p)
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+		u.taken <- struct{}{}
+	}
+	return n, nil
+}
+
+func (u *upload) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	u.busy.Store(true)
+	u.used()
+	defer func() { u.last.Store(time.Now().UnixNano()); u.busy.Store(false) }()
+	select {
+	case u.bytes <- p:
+	case <-u.ended:
+		return 0, u.failed()
+	}
+	select {
+	case <-u.taken:
+		return len(p), nil
+	case <-u.ended:
+		return 0, u.failed()
+	}
+}
+
+func (u *upload) failed() error {
+	if e := u.aborted.Load(); e != nil {
+		return *e
+	}
+	if u.err == nil {
+		return io.ErrClosedPipe
+	}
+	return u.err
+}
+
+func (u *upload) Close() error {
+	if u.aborted.Load() != nil {
+		return u.failed()
+	}
+	u.once.Do(func() {
+		close(u.bytes)
+		<-u.ended
+		u.back(u.err)
+	})
+	<-u.ended
+	if u.aborted.Load() != nil {
+		return u.failed()
+	}
+	return u.err
+}
+
+func (u *upload) Abort() { u.stop(errAborted) }
+
+func (u *upload) stop(why error) {
+	u.once.Do(func() {
+		u.aborted.Store(&why)
+		go func() {
+			c := u.c
+			if run := c.lib.xfer.Load(); run != nil {
+				// The 150 must have come before the next reply may end it.
+				for i := 0; i < 100 && !run.hasBegun(c.l) && c.alive(); i++ {
+					time.Sleep(10 * time.Millisecond)
+				}
+				c.l.settleAny(run)
+			}
+			u.d.abort()
+			close(u.bytes)
+			t := time.AfterFunc(settleTime, func() { c.broken.Store(true); c.l.fail(errAborted) })
+			<-u.ended
+			t.Stop()
+			u.back(why)
+		}()
+	})
+}
+
+// wanted gives up an upload that nobody has written to for long.
+func (u *upload) wanted() {
+	if !u.busy.Load() && time.Since(time.Unix(0, u.last.Load())) > 5*time.Second {
+		u.stop(ErrPreempted)
+	}
+}
+
+func (c *call) hasBegun(l *link) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return c.begun
+}
