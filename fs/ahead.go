@@ -56,6 +56,8 @@ func newAhead(t *tree) *ahead {
 	a.scans = make(map[string]*scan)
 	a.asked = make(map[string]time.Time)
 	a.unasked = make(map[string]struct{})
+	a.coming = make(map[string]struct{})
+	a.width = aheadFlying
 	return a
 }
 

@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"path"
+	"slices"
 	"time"
 
 	"ftpfs/ftpconn"
@@ -11,10 +12,14 @@ import (
 type walk struct {
 	asked    map[string]time.Time // directories that were listed for somebody
 	todo     []string             // to be listed, the next one last
-	listing  int                  // requests under way
+	coming   map[string]struct{}  // being listed ahead
+	width    int                  // how many requests at once there were sessions for
 	unasked  map[string]struct{}  // listed ahead, and not yet asked for
 	walkedAt time.Time            // when a listing was last asked for that continued the walk
 }
+
+// aheadDepth is how many directories up a walk is taken up again where the guesses lost it.
+const aheadDepth = 16
 
 // listed is told of each directory that is listed for somebody. Who lists a directory and then one in
 // it, or the next one beside it, walks the tree: the directories that come next are listed ahead, depth first.
@@ -22,43 +27,78 @@ func (a *ahead) listed(dir string, list []ftpconn.Entry) {
 	if a.off() {
 		return
 	}
-	parent := path.Dir(dir)
-	siblings, _ := a.known.Known(parent)
+	rest := a.behind(dir)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	foreseen := false
-	if _, foreseen = a.unasked[dir]; foreseen {
-		delete(a.unasked, dir)
-		a.count.ListsUsed++
-	}
 	for d, at := range a.asked {
 		if now.Sub(at) > aheadLife {
 			delete(a.asked, d)
 		}
 	}
-	_, walking := a.asked[parent]
-	if len(a.asked) < 4*aheadLists {
+	_, walking := a.asked[path.Dir(dir)]
+	if len(a.asked) < 16*aheadLists {
 		a.asked[dir] = now
 	}
 	if dir == "/" || !walking {
 		return
 	}
 	a.walkedAt = now
-	if !foreseen { // the walk went elsewhere, or began
+	at := slices.Index(a.todo, dir)
+	switch {
+	case a.wasForeseenLocked(dir):
+	case at >= 0: // next, and not yet begun
+		a.todo = slices.Delete(a.todo, at, at+1)
+		a.pushLocked(subdirs(dir, list))
+	default: // the walk went elsewhere, or begins
 		a.todo = a.todo[:0]
-		after := false
+		for _, next := range rest {
+			a.pushLocked(next)
+		}
+		a.pushLocked(subdirs(dir, list))
+	}
+	a.walkOnLocked()
+}
+
+// wasForeseenLocked says that dir was or is being listed ahead.
+func (a *ahead) wasForeseenLocked(dir string) bool {
+	_, done := a.unasked[dir]
+	_, coming := a.coming[dir]
+	delete(a.unasked, dir)
+	if done || coming {
+		a.count.ListsUsed++
+	}
+	return done || coming
+}
+
+// behind returns what a depth-first walk comes to after dir: the later siblings of its ancestors and of its own, the
+// uppermost first.
+func (a *ahead) behind(dir string) (rest [][]string) {
+	for range aheadDepth {
+		parent := path.Dir(dir)
+		siblings, ok := a.known.Known(parent)
+		if !ok || dir == "/" {
+			break
+		}
 		var next []string
+		after := false
 		for _, e := range siblings {
 			if after && e.Type == ftpconn.Dir {
 				next = append(next, path.Join(parent, e.Name))
 			}
-			after = after || path.Join(parent, e.Name) == dir
+			after = after || e.Name == path.Base(dir)
 		}
-		a.pushLocked(next)
-		a.pushLocked(subdirs(dir, list))
+		a.mu.Lock()
+		_, walked := a.asked[parent]
+		a.mu.Unlock()
+		if !walked {
+			break
+		}
+		rest = append(rest, next)
+		dir = parent
 	}
-	a.walkOnLocked()
+	slices.Reverse(rest)
+	return rest
 }
 
 func subdirs(dir string, list []ftpconn.Entry) (dirs []string) {
@@ -82,7 +122,7 @@ func (a *ahead) pushLocked(dirs []string) {
 
 // walkOnLocked starts as many listings as the bounds allow.
 func (a *ahead) walkOnLocked() {
-	for a.listing < aheadFlying && len(a.unasked)+a.listing < aheadLists && len(a.todo) > 0 {
+	for len(a.coming) < a.width && len(a.unasked)+len(a.coming) < aheadLists && len(a.todo) > 0 {
 		if time.Since(a.walkedAt) > aheadLife {
 			a.todo, a.unasked = nil, make(map[string]struct{})
 			return
@@ -92,7 +132,7 @@ func (a *ahead) walkOnLocked() {
 		if _, ok := a.asked[dir]; ok {
 			continue
 		}
-		a.listing++
+		a.coming[dir] = struct{}{}
 		a.count.Lists++
 		go a.listAhead(dir)
 	}
@@ -102,13 +142,14 @@ func (a *ahead) listAhead(dir string) {
 	list, err := a.t.remote.List(a.context(), dir)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.listing--
+	delete(a.coming, dir)
 	switch {
 	case errors.Is(err, ftpconn.ErrNoneFree):
-		a.todo = append(a.todo, dir) // whoever lists next, or lands next, tries again
-		return
-	case err != nil:
-	default:
+		a.todo = append(a.todo, dir)
+		a.width = max(len(a.coming), 1)
+		return // whoever lists next, or lands next, goes on
+	case err == nil:
+		a.width = min(a.width+1, aheadFlying)
 		if _, ok := a.asked[dir]; !ok {
 			a.unasked[dir] = struct{}{}
 		}
