@@ -137,7 +137,7 @@ func (a *ahead) forgetScansLocked(now time.Time) {
 // refillLocked starts as many guesses as the bounds allow.
 func (a *ahead) refillLocked(s *scan) {
 	now := time.Now()
-	if now.Before(s.quiet) {
+	if now.Before(s.quiet) || s.run[s.best] == 0 { // too many misses, or the last open was elsewhere
 		return
 	}
 	order := s.orders[s.best]

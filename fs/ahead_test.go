@@ -1,0 +1,138 @@
+package fs
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+	"ftpfs/ftpconn/ftptest"
+)
+
+// mountFar mounts an embedded server over a line of 20 ms with a tree of files.
+func mountFar(t *testing.T, guesses bool, fill func(*ftptest.Server)) (string, *ftptest.Proxy, *Mounted) {
+	t.Helper()
+	s := ftptest.NewServer(t, ftptest.Options{})
+	fill(s)
+	p := ftptest.NewProxy(t, s.Addr())
+	at := netip.MustParseAddrPort(p.Addr())
+	client, err := ftpconn.New(ftpconn.Config{Host: at.Addr().String(), Port: int(at.Port()), User: s.User, Password: s.Password, Timeout: 20 * time.Second})
+	must(t, err)
+	must(t, client.Connect(t.Context()))
+	p.SetLatency(20 * time.Millisecond)
+	mnt := t.TempDir()
+	m := mountRemote(t, mnt, cache.NewMeta(client, cache.MetaConfig{TTL: 30 * time.Second}), func(o *Options) { o.NoPrefetch = !guesses })
+	return mnt, p, m
+}
+
+const aheadTestFiles = 60
+
+func smallFiles(s *ftptest.Server) {
+	for i := range aheadTestFiles {
+		s.WriteFile(fmt.Sprintf("dir/f%03d", i), pattern(1000+i))
+	}
+}
+
+// readAll reads the files in order, as `cat *` does, and returns how long it took.
+func readAll(t *testing.T, mnt string) time.Duration {
+	t.Helper()
+	_, err := os.ReadDir(filepath.Join(mnt, "dir"))
+	must(t, err)
+	begin := time.Now()
+	for i := range aheadTestFiles {
+		b, err := os.ReadFile(filepath.Join(mnt, fmt.Sprintf("dir/f%03d", i)))
+		must(t, err)
+		if !bytes.Equal(b, pattern(1000+i)) {
+			t.Fatalf("f%03d is not what it should be", i)
+		}
+	}
+	return time.Since(begin)
+}
+
+// A scan over siblings is faster than one round trip each, and each file is fetched once.
+func TestScanIsFetchedAhead(t *testing.T) {
+	mnt, p, m := mountFar(t, true, smallFiles)
+	took := readAll(t, mnt)
+	if n := p.Count("RETR"); n != aheadTestFiles {
+		t.Errorf("%d files were fetched %d times", aheadTestFiles, n)
+	}
+	if st := m.t.ahead.stats(); st.FilesUsed < aheadTestFiles/2 {
+		t.Errorf("few guesses were of use: %+v", st)
+	}
+	off, _, m := mountFar(t, false, smallFiles)
+	if alone := readAll(t, off); took > alone*8/10 {
+		t.Errorf("%v with guesses, %v without", took, alone)
+	}
+	if st := m.t.ahead.stats(); st.Files != 0 {
+		t.Errorf("guesses were made that were switched off: %+v", st)
+	}
+}
+
+// Reads that jump about have nothing fetched for them but what they ask for, after a few misses.
+func TestJumpsAreNotFetchedAhead(t *testing.T) {
+	mnt, p, _ := mountFar(t, true, smallFiles)
+	_, err := os.ReadDir(filepath.Join(mnt, "dir"))
+	must(t, err)
+	for i := range 20 {
+		_, err := os.ReadFile(filepath.Join(mnt, fmt.Sprintf("dir/f%03d", (i*37+11)%aheadTestFiles)))
+		must(t, err)
+	}
+	if n := p.Count("RETR"); n > 20+8 {
+		t.Errorf("20 files here and there were fetched with %d transfers", n)
+	}
+}
+
+// What another client changes between the guess and the open is not served from the guess.
+func TestGuessOfAnOldVersion(t *testing.T) {
+	var server *ftptest.Server
+	mnt, _, m := mountFar(t, true, func(s *ftptest.Server) { server = s; smallFiles(s) })
+	_, err := os.ReadDir(filepath.Join(mnt, "dir"))
+	must(t, err)
+	for i := range 10 {
+		_, err := os.ReadFile(filepath.Join(mnt, fmt.Sprintf("dir/f%03d", i)))
+		must(t, err)
+	}
+	server.WriteFile("dir/f012", []byte("another version"))
+	m.t.forget("/dir/f012")
+	b, err := os.ReadFile(filepath.Join(mnt, "dir/f012"))
+	must(t, err)
+	if string(b) != "another version" {
+		t.Errorf("%d bytes of the old version", len(b))
+	}
+}
+
+// A walk over directories is faster than a round trip each, and each is listed once.
+func TestWalkIsListedAhead(t *testing.T) {
+	tree := func(s *ftptest.Server) {
+		for i := range 6 {
+			for j := range 8 {
+				s.WriteFile(fmt.Sprintf("tree/d%d/e%d/f", i, j), nil)
+			}
+		}
+	}
+	walk := func(mnt string) time.Duration {
+		begin, n := time.Now(), 0
+		must(t, filepath.WalkDir(filepath.Join(mnt, "tree"), func(_ string, _ os.DirEntry, err error) error {
+			n++
+			return err
+		}))
+		if n != 1+6+2*48 {
+			t.Errorf("%d entries", n)
+		}
+		return time.Since(begin)
+	}
+	mnt, p, _ := mountFar(t, true, tree)
+	took := walk(mnt)
+	if n := p.Count("MLSD"); n > 1+1+6+48+4 {
+		t.Errorf("%d listings of 56 directories", n)
+	}
+	off, _, _ := mountFar(t, false, tree)
+	if alone := walk(off); took > alone*8/10 {
+		t.Errorf("%v with guesses, %v without", took, alone)
+	}
+}
