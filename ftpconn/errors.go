@@ -57,6 +57,8 @@ var (
 	reNoSpace    = regexp.MustCompile(`(?i)no space|disk full|insufficient (storage|disk|space)|out of space`)
 	reQuota      = regexp.MustCompile(`(?i)quota`)
 	reBadName    = regexp.MustCompile(`(?i)(invalid|illegal|prohibited|bad) (file|directory|path) ?name|invalid character`)
+	reBroken     = regexp.MustCompile(`(?i)data connection|broken pipe|connection reset|link to file server`)
+	reCantWrite  = regexp.MustCompile(`(?i)failure writing to local file|error during write to file`)
 	reBusy       = regexp.MustCompile(`(?i)being used by another|text file busy|resource busy|file (is )?locked`)
 )
 
@@ -110,6 +112,10 @@ func classify(code int, text, path string) error {
 	case match(reQuota):
 		return ErrQuota
 	case code == 426: // texts behind it are often leftovers of errno (inetutils)
+		return ErrConnLost
+	case code == 451 && match(reCantWrite): // vsftpd 3.0.3 and Pure-FTPd 1.0.50 on a full disk
+		return ErrNoSpace
+	case code == 451 && match(reBroken): // Pure-FTPd 1.0.50
 		return ErrConnLost
 	case match(reNotEmpty):
 		return ErrNotEmpty

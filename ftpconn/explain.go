@@ -31,7 +31,11 @@ func (cl *Client) explain(ctx context.Context, o op, p, to string, err error) er
 		return err
 	}
 	switch re.Code {
-	case 450, 451, 501, 550, 553:
+	case 450, 501, 550, 553:
+	case 451: // a local error of the server; of a transfer it says nothing about names
+		if o == opStore || o == opRead || o == opList {
+			return err
+		}
 	default:
 		return err
 	}

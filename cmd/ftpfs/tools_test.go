@@ -1,3 +1,5 @@
+//go:build e2e
+
 package main
 
 import (
@@ -23,8 +25,10 @@ const toolLimit = 90 * time.Second
 // toolMount is the program with a mount of a server.
 type toolMount struct {
 	*fixture
-	server *ftptest.Server
-	log    string // file with the whole conversation
+	server  *ftptest.Server
+	url     string
+	options []string
+	log     string // file with the whole conversation
 }
 
 // startServer starts a server whose umask makes files 0644: Pure-FTPd takes its umask off 0777.
@@ -47,6 +51,8 @@ func mountURL(t *testing.T, server *ftptest.Server, url string, options ...strin
 	m := &toolMount{
 		fixture: &fixture{t: t, mnt: filepath.Join(dir, "mnt"), home: filepath.Join(dir, "home")},
 		server:  server,
+		url:     url,
+		options: options,
 		log:     filepath.Join(dir, "log"),
 	}
 	for _, d := range []string{m.mnt, m.home} {
