@@ -122,7 +122,7 @@ func (a *ahead) pushLocked(dirs []string) {
 
 // walkOnLocked starts as many listings as the bounds allow.
 func (a *ahead) walkOnLocked() {
-	for len(a.coming) < a.width && len(a.unasked)+len(a.coming) < aheadLists && len(a.todo) > 0 {
+	for a.t.ctx.Err() == nil && len(a.coming) < a.width && len(a.unasked)+len(a.coming) < aheadLists && len(a.todo) > 0 {
 		if time.Since(a.walkedAt) > aheadLife {
 			a.todo, a.unasked = nil, make(map[string]struct{})
 			return

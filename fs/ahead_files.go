@@ -2,7 +2,6 @@ package fs
 
 import (
 	"cmp"
-	"errors"
 	"path"
 	"slices"
 	"time"
@@ -137,7 +136,7 @@ func (a *ahead) forgetScansLocked(now time.Time) {
 // refillLocked starts as many guesses as the bounds allow.
 func (a *ahead) refillLocked(s *scan) {
 	now := time.Now()
-	if now.Before(s.quiet) || s.run[s.best] == 0 { // too many misses, or the last open was elsewhere
+	if a.t.ctx.Err() != nil || now.Before(s.quiet) || s.run[s.best] == 0 { // too many misses, or the last open was elsewhere
 		return
 	}
 	order := s.orders[s.best]
@@ -171,9 +170,7 @@ func (a *ahead) landed(p string, g *guess, err error) {
 		if a.files[p] == g {
 			a.dropLocked(p, g)
 		}
-		if errors.Is(err, ftpconn.ErrNoneFree) {
-			return // the next open, or the next guess that lands, tries again
-		}
+		return // the next open, or the next guess that lands, tries again: never at once, the server may be gone
 	}
 	a.refillLocked(g.scan)
 }
