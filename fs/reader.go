@@ -295,14 +295,9 @@ func (r *reader) isClosed() bool {
 	return r.closed
 }
 
-// drop gives a broken download up, and returns where it broke.
-func (r *reader) drop(s *stream) int64 {
-	r.mu.Lock()
-	r.streams = slices.DeleteFunc(r.streams, func(o *stream) bool { return o == s })
-	r.mu.Unlock()
-	s.close()
-	return s.position()
-}
+// drop gives a broken download up, and returns where it broke. What it brought stays readable until another
+// download needs its place: reads arrive out of order, and an earlier one may be still to come.
+func (r *reader) drop(s *stream) int64 { return s.position() }
 
 // quiesce closes the downloads; the next read opens one again. Before an upload of the same file: vsftpd
 // lets a STOR wait for a RETR that nobody drains.
