@@ -165,7 +165,7 @@ func (s *stream) dropLocked() {
 	if s.limit >= 0 && s.limit <= smallFile {
 		return
 	}
-	low := min(s.want, s.end) - min(keptBehind, s.window)
+	low := min(s.want, s.end) - keptBehind
 	for pos := range s.waiting {
 		low = min(low, *pos)
 	}
