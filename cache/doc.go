@@ -49,6 +49,25 @@
 // their own with the values, but without the cancellation, of the first caller's context; they end with their
 // answer, with their last caller, or with Close.
 //
+// # Blocks: what files contain
+//
+// [Blocks] remembers bytes of files in memory and, where asked, on the local disk across mounts. It promises:
+//
+//   - What it gives is what was put for the same path, size and modification time; on disk, also for the same site.
+//     Only times that are exact to the second count; others are told apart by an owner, and stay off the disk.
+//   - What this process changes (ForgetChanges, ForgetTree) is forgotten, in all versions, and nothing that was asked for before the
+//     change is stored after it: sizes and times may come out as they were.
+//   - On disk a block is its bytes and their checksum, together with what they are of. A crash in the middle of a
+//     write, a bad disk or another process can make blocks vanish, and not differ. Nothing is synced.
+//   - Memory is bounded in bytes, the disk in bytes over all processes (approximately, if several write at the same
+//     moment), with a reserve that is left free. What was not used for longest goes first.
+//   - Trouble with the disk is logged and costs hits, and is no error to anybody.
+//
+// It doesn't see what others do to a file whose size and time stay what they were.
+//
+// A Blocks has one mutex for memory, and its disk one for the queue, both for memory operations only, in this order, and
+// one that is held while the disk is written and while files are removed from it; that one is taken first.
+//
 // # What it doesn't see
 //
 // Aliases: a directory reached by two paths (a symlink inside the site) is two directories here, and a

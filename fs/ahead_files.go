@@ -88,7 +88,18 @@ func (s *scan) step(name string) bool {
 	return follows
 }
 
-// opened is told of each file that is opened for reading, and fetches what is likely to be opened next.
+// begin fetches a small file that was just opened: before read() comes fstat(), which may take a round trip of its
+// own.
+func (a *ahead) begin(p string, e ftpconn.Entry) {
+	if a.off() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fetchLocked(p, e, nil)
+}
+
+// opened is told of each file that is read, and fetches what is likely to be opened next.
 func (a *ahead) opened(p string) {
 	if a.off() {
 		return
@@ -142,23 +153,31 @@ func (a *ahead) refillLocked(s *scan) {
 	order := s.orders[s.best]
 	for i, place := 0, s.last[s.best]+1; i < s.depth && place < len(order); i, place = i+1, place+1 {
 		e := s.list[order[place]]
-		p := path.Join(s.dir, e.Name)
-		if e.Size <= 0 || e.Size > aheadFile || a.files[p] != nil {
-			continue
-		}
-		if len(a.files) >= aheadFiles || a.bytes+e.Size > aheadBytes || a.flying >= aheadFlying {
+		if !a.fetchLocked(path.Join(s.dir, e.Name), e, s) {
 			return
 		}
-		g := &guess{ver: versionOf(e), scan: s, at: now}
-		g.s = openStream(a.context(), a.t, p, 0, e.Size, func(err error) { a.landed(p, g, err) })
-		a.files[p] = g
-		a.bytes += e.Size
-		a.flying++
-		a.count.Files++
 	}
-	if a.sweep == nil && len(a.files) > 0 {
+}
+
+// fetchLocked starts to fetch a small file, unless that was done already. It returns false where the bounds end
+// it.
+func (a *ahead) fetchLocked(p string, e ftpconn.Entry, s *scan) bool {
+	if e.Size <= 0 || e.Size > aheadFile || a.files[p] != nil {
+		return true
+	}
+	if len(a.files) >= aheadFiles || a.bytes+e.Size > aheadBytes || a.flying >= aheadFlying {
+		return false
+	}
+	g := &guess{ver: versionOf(e), scan: s, at: time.Now()}
+	g.s = openStream(a.context(), a.t, p, 0, e.Size, func(err error) { a.landed(p, g, err) })
+	a.files[p] = g
+	a.bytes += e.Size
+	a.flying++
+	a.count.Files++
+	if a.sweep == nil {
 		a.sweep = time.AfterFunc(aheadLife, a.sweepOld)
 	}
+	return true
 }
 
 // landed is told that a guess is complete, or why it won't be.
@@ -172,7 +191,9 @@ func (a *ahead) landed(p string, g *guess, err error) {
 		}
 		return // the next open, or the next guess that lands, tries again: never at once, the server may be gone
 	}
-	a.refillLocked(g.scan)
+	if g.scan != nil {
+		a.refillLocked(g.scan)
+	}
 }
 
 func (a *ahead) dropLocked(p string, g *guess) {
@@ -197,9 +218,11 @@ func (a *ahead) take(p string, ver version) *stream {
 		a.missLocked(g)
 		return nil
 	}
-	g.scan.used++
 	a.count.FilesUsed++
-	g.scan.depth = min(2*g.scan.depth, aheadFiles)
+	if g.scan != nil {
+		g.scan.used++
+		g.scan.depth = min(2*g.scan.depth, aheadFiles)
+	}
 	return g.s
 }
 
@@ -219,6 +242,9 @@ func (a *ahead) forget(p string) {
 // missLocked counts a guess that nobody used. Where most miss, there are none for a while.
 func (a *ahead) missLocked(g *guess) {
 	a.count.FilesMissed++
+	if g.scan == nil {
+		return
+	}
 	if g.scan.missed++; g.scan.missed > 8+g.scan.used {
 		g.scan.depth, g.scan.quiet = 4, time.Now().Add(time.Minute)
 		g.scan.missed, g.scan.used = 0, 0

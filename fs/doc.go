@@ -53,8 +53,9 @@
 // # Who reads what
 //
 // An open file is a handle; the handles of one inode share a file, which hangs on its node while it is open. A
-// handle reads through a reader (one version, up to two downloads), each download being a stream with a goroutine
-// that reads ahead. As soon as something is written the file has a local copy, and all handles read that. Bringing it to the
+// handle reads through a reader (one version, up to four downloads), each download being a stream with a goroutine
+// that reads ahead. What downloads bring goes to the blocks (cache.Blocks), which are looked at first. As soon as
+// something is written the file has a local copy, and all handles read that. Bringing it to the
 // server is an upload, with a goroutine of its own, at most one for a file.
 //
 // No goroutine waits for a second session while it holds one: reads of the base of a file end before

@@ -123,8 +123,6 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 	h.f.follow(e)
 	if write {
 		n.t.ahead.forget(p)
-	} else {
-		n.t.ahead.opened(p)
 	}
 	if flags&syscall.O_TRUNC != 0 {
 		err := h.f.truncate(c, 0)
@@ -142,12 +140,16 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 	}
 	var keep uint32
 	n.mu.Lock()
+	first := n.pages == version{}
 	if v := versionOf(e); v.exact() && v == n.pages {
 		keep = fuse.FOPEN_KEEP_CACHE
 	} else {
 		n.pages = v
 	}
 	n.mu.Unlock()
+	if first && !write && !n.t.blocks().Persistent() {
+		n.t.ahead.begin(p, e)
+	}
 	return h, keep, 0
 }
 

@@ -3,6 +3,8 @@ package fs
 import (
 	"log/slog"
 	"time"
+
+	"ftpfs/cache"
 )
 
 // Options are the choices of a mount that the tree itself needs. The zero value of each field is
@@ -18,6 +20,9 @@ type Options struct {
 	TTL time.Duration
 	// NoPrefetch fetches nothing before it is asked for.
 	NoPrefetch bool
+	// Blocks remembers what files contain; nil: nothing does. It has to be told of each change (cache.ForgetChanges), and
+	// stays the caller's.
+	Blocks *cache.Blocks
 	// SpoolDir holds the local copies of files being written.
 	SpoolDir string
 	// Logger gets what an errno can't say; nil discards.

@@ -6,23 +6,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"sync"
 	"time"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
 const (
-	// maxStreams is how many downloads one open file may have: one that goes on and one that jumps.
-	maxStreams = 2
 	// predecessor is how long a large read that continues nothing waits for the one before it:
 	// the kernel sends readahead in order, but it arrives by several goroutines.
 	predecessor     = time.Millisecond
 	predecessorSize = 64 << 10
 )
 
-// reader reads one version of a file from the server, for one open handle. Any number of
+// reader reads one version of a file from the blocks or from the server, for one open handle. Any number of
 // reads may run at once.
 type reader struct {
 	n *node // constant
@@ -30,38 +28,53 @@ type reader struct {
 	mu      sync.Mutex // guards following; never held over network I/O
 	ver     version
 	checked time.Time // when ver was last compared with what the Remote knows
-	streams []*stream
-	opened  int  // downloads so far
-	atEnd   bool // the end was read once
+	streams []*source // the one that was not used for longest first
+	opened  int       // downloads so far
+	left    []int64   // where the last of them were left
+	atEnd   bool      // the end was read once
 	closed  bool
 	stale   error // the version is gone from the server: the handle is of no more use
+
+	identified bool
+	owner      uint64                         // of blocks that are this reader's alone; 0: none yet
+	owned      map[cache.FileVersion]struct{} // these
 }
 
 func newReader(n *node, ver version) *reader {
-	return &reader{n: n, ver: ver, checked: time.Now()}
+	return &reader{n: n, ver: ver, checked: time.Now(), owned: make(map[cache.FileVersion]struct{})}
 }
 
 // readAt fills dest with what is at off. It returns fewer bytes without an error only at the end
 // of the file. A download that breaks is taken up where it broke if the file is still the same
 // version; if it isn't the answer is ErrStale, never bytes of two versions.
 func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error) {
-	n, broken, from := 0, false, int64(-1)
+	n, broken, from := 0, 0, int64(-1)
+	if err := r.identify(ctx); err != nil {
+		return 0, err
+	}
 	for n < len(dest) {
 		pos := off + int64(n)
 		atEnd, err := r.end(ctx, pos)
 		if atEnd || err != nil {
 			return n, err
 		}
+		if m := r.fromBlocks(dest[n:], pos); m > 0 {
+			n += m
+			if r.reached(off + int64(n)) {
+				return n, nil
+			}
+			continue
+		}
 		s, err := r.stream(ctx, pos, len(dest)-n, from)
 		if err != nil {
 			return n, err
 		}
 		m, err := s.read(ctx, dest[n:], pos)
+		r.used(s, pos, dest[n:n+m])
 		n += m
 		switch {
 		case err == nil:
-			r.reached(off + int64(n))
-			if size := r.size(); size >= 0 && off+int64(n) >= size {
+			if r.reached(off + int64(n)) {
 				return n, nil
 			}
 			continue
@@ -73,20 +86,41 @@ func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error
 		}
 		from = r.drop(s)
 		if m > 0 || madeRoom(err) {
-			broken = false
+			broken = 0
 		}
 		if r.isClosed() {
 			return n, fmt.Errorf("read of a closed file: %w", fs.ErrClosed)
 		}
-		if definite(err) || broken {
+		if errors.Is(err, ftpconn.ErrStale) {
+			return n, r.outdated(err)
+		}
+		if broken++; definite(err) || broken >= maxAttempts {
 			return n, err
 		}
-		broken = true
 		if err := r.recheck(ctx, off+int64(n), err); err != nil {
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+// fromBlocks reads what is at pos from the blocks, unless a running download has it: that one is to see that it is read
+// on.
+func (r *reader) fromBlocks(dest []byte, pos int64) int {
+	r.mu.Lock()
+	for _, s := range r.streams {
+		if s.holds(pos) {
+			r.mu.Unlock()
+			return 0
+		}
+	}
+	r.mu.Unlock()
+	for _, v := range r.contents() {
+		if n := r.n.t.blocks().ReadAt(v, dest, pos); n > 0 {
+			return n
+		}
+	}
+	return 0
 }
 
 // madeRoom says that a download was ended on purpose, and says nothing of the file.
@@ -131,9 +165,9 @@ func (r *reader) end(ctx context.Context, pos int64) (bool, error) {
 	return true, nil
 }
 
-// stream returns a running download that serves a read of n bytes at pos, the one in use or a new one. That
-// begins at from if this is where another broke: all who waited for that one are to share the next.
-func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*stream, error) {
+// stream returns a running download that serves a read of n bytes at pos, the one in use or a new one; used ends the use. The
+// new one begins at from if this is where another broke: all who waited for that one are to share the next.
+func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*source, error) {
 	waited := false
 	for {
 		r.mu.Lock()
@@ -145,12 +179,12 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*str
 			r.mu.Unlock()
 			return nil, err
 		}
-		for i, s := range r.streams {
-			if s.accepts(pos) {
-				r.streams = append(slices.Delete(r.streams, i, i+1), s)
-				r.mu.Unlock()
-				return s, nil
-			}
+		if from < 0 {
+			from = r.brokenLocked(pos)
+		}
+		if s := r.acceptsLocked(pos, from); s != nil {
+			r.mu.Unlock()
+			return s, nil
 		}
 		if !waited && from < 0 && pos > 0 && n >= predecessorSize {
 			r.mu.Unlock()
@@ -174,44 +208,8 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*str
 		if err != nil {
 			return nil, err
 		}
-		if from < 0 || from > pos || pos-from > minWindow+minSkip {
-			from = pos
-		}
 		return r.start(p, pos, from), nil
 	}
-}
-
-// start opens a download for pos at from, or for a small file at 0, unless another read did so meanwhile.
-func (r *reader) start(p string, pos, from int64) *stream {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.streams {
-		if s.accepts(pos) {
-			return s
-		}
-	}
-	limit := r.ver.size
-	if limit >= 0 && limit <= smallFile {
-		from = 0
-	}
-	for len(r.streams) >= maxStreams {
-		r.streams[0].close() // the one that was not used for longest
-		r.streams = slices.Delete(r.streams, 0, 1)
-	}
-	var s *stream
-	if from == 0 && limit >= 0 && limit <= smallFile {
-		s = r.n.t.ahead.take(p, r.ver)
-	}
-	if s == nil {
-		s = openStream(r.n.t.ctx, r.n.t, p, from, limit, nil)
-	}
-	r.opened++
-	if r.closed {
-		s.close()
-		return s
-	}
-	r.streams = append(r.streams, s)
-	return s
 }
 
 // recheck looks whether the file is still the same after a download broke at pos with err.
@@ -245,6 +243,9 @@ func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, b
 		r.stale = err
 		return err
 	case r.ver.same(now):
+		if now.exact() && now.size == r.ver.size {
+			r.ver = now
+		}
 	case errors.Is(broke, errShort) && r.opened == 1 && now.size == pos:
 		r.ver = now
 	case r.atEnd && now.size > r.ver.size:
@@ -257,6 +258,16 @@ func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, b
 	return nil
 }
 
+// outdated takes note that the version is gone from the server.
+func (r *reader) outdated(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stale == nil {
+		r.stale = err
+	}
+	return r.stale
+}
+
 // adopt goes on with a version that has grown.
 func (r *reader) adopt(v version) {
 	r.mu.Lock()
@@ -264,17 +275,18 @@ func (r *reader) adopt(v version) {
 	r.ver, r.streams, r.checked, r.stale = v, nil, time.Now(), nil
 	r.mu.Unlock()
 	for _, s := range old {
-		s.close()
+		r.retire(s)
 	}
 }
 
-// reached notes that the end was read.
-func (r *reader) reached(pos int64) {
+// reached notes that the file was read up to pos, and says whether that is its end as far as it is known.
+func (r *reader) reached(pos int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if pos >= r.ver.size {
 		r.atEnd = true
 	}
+	return r.ver.size >= 0 && pos >= r.ver.size
 }
 
 func (r *reader) hasReachedEnd() bool {
@@ -295,9 +307,14 @@ func (r *reader) isClosed() bool {
 	return r.closed
 }
 
-// drop gives a broken download up, and returns where it broke. What it brought stays readable until another
-// download needs its place: reads arrive out of order, and an earlier one may be still to come.
-func (r *reader) drop(s *stream) int64 { return s.position() }
+// drop takes note that a download broke, and returns where. What has come of it may still be asked for: the kernel's
+// requests come out of order.
+func (r *reader) drop(s *source) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.broken = true
+	return s.position()
+}
 
 // quiesce closes the downloads; the next read opens one again. Before an upload of the same file: vsftpd
 // lets a STOR wait for a RETR that nobody drains.
@@ -307,7 +324,7 @@ func (r *reader) quiesce() {
 	r.streams = nil
 	r.mu.Unlock()
 	for _, s := range old {
-		s.close()
+		r.retire(s)
 	}
 }
 
@@ -317,4 +334,11 @@ func (r *reader) close() {
 	r.closed = true
 	r.mu.Unlock()
 	r.quiesce()
+	r.mu.Lock()
+	owned := r.owned
+	r.owned = make(map[cache.FileVersion]struct{})
+	r.mu.Unlock()
+	for v := range owned {
+		r.n.t.blocks().Drop(v)
+	}
 }

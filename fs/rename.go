@@ -65,6 +65,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	}
 	n.changed()
 	to.changed()
+	n.t.forgetDirs(src, dst, source, target)
 	if err != nil {
 		return n.t.errno("rename", src+" to "+dst, err)
 	}

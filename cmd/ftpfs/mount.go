@@ -6,7 +6,11 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
+	"strconv"
+	"strings"
 
 	"ftpfs/cache"
 	"ftpfs/fs"
@@ -17,13 +21,14 @@ import (
 type site struct {
 	mounted *fs.Mounted
 	spool   *cache.Spool
+	blocks  *cache.Blocks
 	remote  ftpconn.Remote
 	log     *slog.Logger
 }
 
 // mountSite puts the stack together, each layer knowing only the one below:
 //
-//	sessions and pool → metadata cache → tree (with the spool at its side) → kernel
+//	sessions and pool → metadata cache → tree (with blocks and spool at its side) → kernel
 //
 // When it returns without an error, the server has let us in, its root was listed, and the mount answers.
 func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err error) {
@@ -39,9 +44,14 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		client.Close()
 		return nil, explainConnect(s, err)
 	}
-	var remote ftpconn.Remote = client
+	blocks, err := openBlocks(s, log)
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	remote := cache.ForgetChanges(client, blocks)
 	if s.TTL > 0 && s.CacheEntries > 0 {
-		remote = cache.NewMeta(client, cache.MetaConfig{TTL: s.TTL, Entries: s.CacheEntries, Logger: log})
+		remote = cache.NewMeta(remote, cache.MetaConfig{TTL: s.TTL, Entries: s.CacheEntries, Logger: log})
 	}
 	dir := s.SpoolDir
 	if dir == "" {
@@ -50,12 +60,15 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 	spool, err := cache.OpenSpool(dir, 0, log)
 	if err != nil {
 		remote.Close()
+		blocks.Close()
 		return nil, fmt.Errorf("spool_dir: %w", err)
 	}
 	mounted, err := fs.Mount(s.Mountpoint, remote, spool, fs.Options{
 		UID: s.UID, GID: s.GID, Umask: s.Umask,
 		ReadOnly:           s.ReadOnly,
 		TTL:                s.TTL,
+		NoPrefetch:         !s.Prefetch,
+		Blocks:             blocks,
 		SpoolDir:           dir,
 		Logger:             log,
 		Source:             s.Source,
@@ -65,9 +78,36 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 	if err != nil {
 		spool.Close()
 		remote.Close()
+		blocks.Close()
 		return nil, explainMount(s.Mountpoint, err)
 	}
-	return &site{mounted, spool, remote, log}, nil
+	return &site{mounted, spool, blocks, remote, log}, nil
+}
+
+// openBlocks makes the cache of file contents, nil if there is to be none.
+func openBlocks(s settings, log *slog.Logger) (*cache.Blocks, error) {
+	if s.MemCache == 0 && s.CacheDir == "" {
+		return nil, nil
+	}
+	b, err := cache.NewBlocks(cache.BlocksConfig{
+		Memory: s.MemCache, Dir: s.CacheDir, Disk: s.CacheSize, Site: contentSite(s.URL), Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache_dir: %w", err)
+	}
+	return b, nil
+}
+
+// contentSite names the tree of files that a URL leads to, however the way there is encrypted.
+func contentSite(u siteURL) string {
+	port := u.Port
+	switch {
+	case port == 0 && u.TLS == ftpconn.TLSImplicit:
+		port = 990
+	case port == 0:
+		port = 21
+	}
+	return fmt.Sprintf("ftp://%s@%s/%s", url.PathEscape(u.User), net.JoinHostPort(strings.ToLower(u.Host), strconv.Itoa(port)), u.Root)
 }
 
 // Wait returns when the mount is gone, by whoever's hand, and what was written is on the server or lost.
@@ -81,6 +121,9 @@ func (m *site) Unmount() error { return m.mounted.Unmount() }
 func (m *site) Close() error {
 	if err := m.spool.Close(); err != nil {
 		m.log.Warn("local copies can't be removed", "err", err)
+	}
+	if err := m.blocks.Close(); err != nil {
+		m.log.Warn("closing cache_dir", "err", err)
 	}
 	if err := m.remote.Close(); err != nil {
 		m.log.Warn("logging out", "err", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os/user"
 	"strconv"
@@ -70,6 +71,10 @@ func optionTable() []option {
 
 		{"ttl", "TIME", "30s", cache, "how long listings and attributes are believed; 0 asks the server each time", setDuration(0, func(s *settings) *time.Duration { return &s.TTL })},
 		{"cache_entries", "N", "1000000", cache, "directory entries to remember at most; 0 remembers none", setInt(0, 1<<30, func(s *settings) *int { return &s.CacheEntries })},
+		{"mem_cache", "SIZE", "64MiB", cache, "memory for what was read of files; 0 keeps nothing", setSize(0, func(s *settings) *int64 { return &s.MemCache })},
+		{"cache_dir", "DIR", "", cache, "keep what was read of files there, also for the next mounts", setString(func(s *settings) *string { return &s.CacheDir })},
+		{"cache_size", "SIZE", "1GiB", cache, "local disk for cache_dir, of all mounts that share it", setSize(16<<20, func(s *settings) *int64 { return &s.CacheSize })},
+		{"prefetch", "on|off", "on", cache, "fetch what is likely to be read next", setBool(func(s *settings) *bool { return &s.Prefetch })},
 		{"spool_dir", "DIR", "cache directory", cache, "where copies of files being written are kept", setString(func(s *settings) *string { return &s.SpoolDir })},
 
 		{"ro", "", "", tree, "read only", setBool(func(s *settings) *bool { return &s.ReadOnly })},
@@ -251,6 +256,48 @@ func setDuration(lo time.Duration, field func(*settings) *time.Duration) func(*s
 		*field(s) = d
 		return nil
 	}
+}
+
+// setSize reads bytes, or a number with a unit: k, M, G and T are powers of 1024, as KiB, MiB, GiB and TiB are; kB, MB, GB
+// and TB are powers of 1000.
+func setSize(lo int64, field func(*settings) *int64) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		n, err := parseSize(v)
+		if err != nil || n < lo {
+			return fmt.Errorf("write a size like 64MiB or 2G (at least %s)", formatSize(lo))
+		}
+		*field(s) = n
+		return nil
+	}
+}
+
+func parseSize(v string) (int64, error) {
+	number := strings.TrimRight(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+	unit := strings.ToLower(strings.TrimSpace(v[len(number):]))
+	base := 1024.0
+	if len(unit) == 2 && unit[1] == 'b' {
+		base = 1000
+	}
+	power := strings.Index("bkmgt", strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i"))
+	if unit == "" || unit == "b" {
+		power = 0
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	size := f * math.Pow(base, float64(max(power, 0)))
+	if err != nil || power < 0 || len(unit) > 3 || size < 0 || size > 1<<60 || math.IsNaN(size) || strings.HasPrefix(unit, "i") {
+		return 0, errors.New("not a size")
+	}
+	return int64(size), nil
+}
+
+// formatSize writes a whole number of a unit.
+func formatSize(n int64) string {
+	units := []string{"", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for ; n > 0 && n%1024 == 0 && i < len(units)-1; i++ {
+		n /= 1024
+	}
+	return strconv.FormatInt(n, 10) + units[i]
 }
 
 func setID(lookup func(name string) (string, error), field func(*settings) *uint32) func(*settings, string) error {

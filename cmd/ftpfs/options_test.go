@@ -20,7 +20,8 @@ func TestOptionValues(t *testing.T) {
 	s := defaults()
 	err := newOptionParser(&s).list(`data=active,active_ports=50000-50100,active_address=192.0.2.1,pasv_address=server,` +
 		`max_conns=3,ttl=5m,timeout=10,ro,allow_other,uid=1000,gid=0,umask=027,default-permissions,log_level=debug,` +
-		`log_file=/tmp/a\,b\\c,cache_entries=0,tls=explicit,tls_verify=off,cacert=/c,account=x,user=u,password_file=/p,netrc=/n,spool_dir=/s`)
+		`log_file=/tmp/a\,b\\c,cache_entries=0,tls=explicit,tls_verify=off,cacert=/c,account=x,user=u,password_file=/p,netrc=/n,spool_dir=/s,` +
+		`mem_cache=0,cache_dir=/d,cache_size=20GB,prefetch=off`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +35,27 @@ func TestOptionValues(t *testing.T) {
 	want.UID, want.GID, want.Umask, want.LogLevel, want.LogFile = 1000, 0, 0o27, -4, `/tmp/a,b\c`
 	want.CacheEntries, want.TLS, want.tlsGiven, want.TLSVerify, want.CACert = 0, ftpconn.TLSExplicit, true, false, "/c"
 	want.Account, want.URL.User, want.PasswordFile, want.Netrc, want.SpoolDir = "x", "u", "/p", "/n", "/s"
+	want.MemCache, want.CacheDir, want.CacheSize, want.Prefetch = 0, "/d", 20e9, false
 	if !reflect.DeepEqual(s, want) || s.ActiveAddress.String() != "192.0.2.1" {
 		t.Errorf("got  %+v\nwant %+v", s, want)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "1000": 1000, "12b": 12, "500k": 500 << 10, "64MiB": 64 << 20, "1G": 1 << 30, "1.5g": 3 << 29, "2TiB": 2 << 40, "3 MB": 3e6, "1kB": 1000,
+	} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "k", "-1", "1x", "1kk", "1MiBs", "1iB", "NaN", "Inf", "1e30", "5000000T", "0x10", "1 2"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+	if _, err := parseList("cache_size=1M"); err == nil || !strings.Contains(err.Error(), "at least 16MiB") {
+		t.Errorf("a cache_size that is too small: %v", err)
 	}
 }
 

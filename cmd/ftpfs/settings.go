@@ -39,6 +39,10 @@ type settings struct {
 	TTL          time.Duration
 	CacheEntries int
 	SpoolDir     string // "": chosen by defaultSpoolDir
+	MemCache     int64  // bytes
+	CacheDir     string // "": none
+	CacheSize    int64  // bytes
+	Prefetch     bool
 
 	ReadOnly           bool
 	AllowOther         bool
@@ -62,6 +66,9 @@ func defaults() settings {
 		Timeout:      30 * time.Second,
 		TTL:          30 * time.Second,
 		CacheEntries: 1_000_000,
+		MemCache:     64 << 20,
+		CacheSize:    1 << 30,
+		Prefetch:     true,
 		UID:          uint32(os.Getuid()),
 		GID:          uint32(os.Getgid()),
 		LogLevel:     slog.LevelInfo,
@@ -90,7 +97,7 @@ func (s *settings) complete(rawURL string) error {
 	if s.CACert != "" && s.TLS == ftpconn.TLSOff {
 		return errors.New("cacert is given, but TLS is off: write ftpes:// (or tls=explicit), or ftps://")
 	}
-	for _, p := range []*string{&s.PasswordFile, &s.Netrc, &s.CACert, &s.SpoolDir, &s.LogFile} {
+	for _, p := range []*string{&s.PasswordFile, &s.Netrc, &s.CACert, &s.SpoolDir, &s.CacheDir, &s.LogFile} {
 		if *p == "" {
 			continue
 		}
