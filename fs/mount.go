@@ -46,6 +46,7 @@ type tree struct {
 	buffers   budget
 	doubtful  doubtful
 	ahead     *ahead
+	found     finding
 
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space

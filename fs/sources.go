@@ -95,6 +95,7 @@ func (r *reader) start(p string, pos, from int64) *source {
 	if src.stream == nil {
 		r.describeLocked(src, p, 0)
 		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, nil)
+		src.stream.expect(r.ver, &r.n.t.found)
 	}
 	r.opened++
 	first := r.opened == 1

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,14 +15,15 @@ import (
 
 // Sizes of read streams, in bytes.
 const (
-	chunkSize   = 64 << 10  // what is read at once, and the unit of buffers
+	chunkSize   = 128 << 10 // what is read at once, and the unit of buffers
 	smallFile   = 128 << 10 // up to here a file is read whole and kept while it is open
 	minWindow   = 128 << 10 // read ahead of what was asked for, at first
-	maxWindow   = 4 << 20   // and at most, after sequential reading
+	maxWindow   = 4 << 20   // and at most, after sequential reading by one connection
 	minSkip     = 256 << 10 // a gap up to this is read over; a new RETR would take longer
-	keptBehind  = 1 << 20   // kept behind the furthest read: the kernel's readahead comes out of order
+	keptBehind  = 4 << 20   // kept behind the furthest read: the kernel's readahead comes out of order, and up to 2 MiB of it at once
+	keptFree    = 32        // chunks kept for the next use, by one connection
 	streamIdle  = 15 * time.Second
-	maxAttempts = 3 // of an upload
+	maxAttempts = 3 // of an upload, and of a read to which nothing comes
 )
 
 // errIdle ends a stream that nobody reads, so that its session serves others; servers cut stalled
@@ -30,47 +33,74 @@ var errIdle = errors.New("download closed because nobody read it")
 // errClosed ends a stream that was closed.
 var errClosed = errors.New("download closed")
 
-// stream is a running download at an offset, and the bytes around its position. A goroutine of its own
-// reads ahead of the furthest request by a window that grows while requests follow each other. Any number
-// of requests may wait at once, in any order. The mutex is never held over network I/O.
-type stream struct {
-	buffers *budget // constant
-	limit   int64   // constant: offset where the file ends, -1 if not known
+// errShort says that a download ended, confirmed by the server, before the size that the file
+// was known to have.
+var errShort = fmt.Errorf("the server ended the download before the end of the file: %w", io.ErrUnexpectedEOF)
 
+// stream is the download of a file from an offset on, and the bytes around its position. A goroutine of its
+// own reads ahead of the furthest request by a window that grows while requests follow each other;
+// for a large file that is read in order there may be several, each with a segment (segment.go) on a session of
+// its own. Any number of requests may wait at once, in any order. The mutex is never held over network I/O.
+type stream struct {
+	// dependencies
+	remote  ftpconn.Remote
+	buffers *budget
+
+	// constant
+	path   string
+	limit  int64 // offset where the file ends, -1 if not known
+	ctx    context.Context
 	cancel context.CancelFunc
-	wake   chan struct{} // tells the goroutine that there is something new, capacity 1
+	landed func(error) // called once when the download is over
 
 	mu      sync.Mutex // guards following
-	chunks  [][]byte   // chunks[i] begins at base + i*chunkSize
+	chunks  [][]byte   // chunks[i] begins at base + i*chunkSize; nil where nothing has come
 	base    int64
-	end     int64 // [base, end) is here
-	want    int64 // furthest end of a request
-	window  int64
-	grown   int64 // how far want moved since the window grew
-	waiting map[*int64]struct{}
-	changed chan struct{} // closed at the next change; nil if nobody waits
-	err     error         // why no more will come; io.EOF at the confirmed end of a file of unknown size
+	end     int64    // [base, end) is here, and of one version
+	want    int64    // furthest end of a request
+	window  int64    // bytes read ahead of want
+	grown   int64    // how far want moved since the window grew
+	free    [][]byte // chunks for the next use
+	waiting []*waiter
+	room    chan struct{} // closed when there may be room for more; nil if nobody waits for it
+	closed  bool
+	err     error // why no more will come; io.EOF at the confirmed end of a file of unknown size
+
+	segments []*segment // what is still to come, in order and without gaps, up to frontier
+	frontier int64      // up to here segments were made
+	broken   error      // becomes err when all before brokenAt has come
+	brokenAt int64
+	fetchers int // goroutines that download
+	workers  int // these, and others that use ctx
+	pacing
+}
+
+// waiter is a read that waits.
+type waiter struct {
+	pos, end int64         // what it still needs
+	ready    chan struct{} // gets one element when that is here, or no more will come
 }
 
 // openStream starts a download of path at off. The result can be read at once: the first reader gets
 // the error of a download that can't be started. landed, if it isn't nil, is called once when the download is
 // over, with why it is not complete.
 func openStream(ctx context.Context, t *tree, path string, off, limit int64, landed func(error)) *stream {
-	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{
-		buffers: &t.buffers, limit: limit, cancel: cancel, wake: make(chan struct{}, 1),
-		base: off, end: off, want: off, window: minWindow,
-		waiting: make(map[*int64]struct{}),
+		remote: t.remote, buffers: &t.buffers, path: path, limit: limit, landed: landed,
+		base: off, end: off, want: off, window: minWindow, brokenAt: math.MaxInt64,
 	}
+	s.pacing.t, s.pacing.from = t, off
+	s.ctx, s.cancel = context.WithCancel(ctx)
 	if limit >= 0 && limit <= smallFile {
 		s.window = smallFile
 	}
-	go func() {
-		s.run(ctx, t.remote, path, off)
-		if landed != nil {
-			landed(s.failure())
-		}
-	}()
+	s.frontier = limit
+	if limit < 0 {
+		s.frontier = math.MaxInt64
+	}
+	first := &segment{from: off, at: off, to: max(s.frontier, off), checked: true, busy: true}
+	s.segments, s.fetchers, s.workers, s.target = []*segment{first}, 1, 1, 1
+	go s.fetch(first)
 	return s
 }
 
@@ -78,11 +108,15 @@ func openStream(ctx context.Context, t *tree, path string, off, limit int64, lan
 func (s *stream) accepts(off int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if off < s.base {
+	if off < s.base || s.closed {
 		return false
 	}
-	if s.err != nil {
-		return off < s.end || off == s.end && errors.Is(s.err, io.EOF)
+	switch {
+	case s.err == nil:
+	case off < s.end || off == s.end && errors.Is(s.err, io.EOF):
+		return true
+	default: // who comes next after a loss is to share in the download that takes this one up
+		return off <= s.want && errors.Is(s.err, ftpconn.ErrConnLost)
 	}
 	return off <= max(s.want, s.end)+max(minSkip, s.window)
 }
@@ -99,34 +133,39 @@ func (s *stream) read(ctx context.Context, dest []byte, off int64) (int, error) 
 	if off < s.base {
 		return 0, errClosed // was dropped since accepts looked
 	}
-	pos := off
-	s.waiting[&pos] = struct{}{}
+	s.askLocked(end)
+	n := s.copyLocked(dest[:max(end-off, 0)], off)
+	if off+int64(n) >= end {
+		s.dropLocked()
+		return n, nil
+	}
+	w := &waiter{pos: off + int64(n), end: end, ready: make(chan struct{}, 1)}
+	s.waitLocked(w)
 	defer func() {
-		delete(s.waiting, &pos)
+		s.waitedLocked(w)
+		if s.closed && len(s.waiting) == 0 {
+			s.releaseLocked()
+		}
 		s.dropLocked()
 	}()
-	s.askLocked(end)
-	n := 0
 	for {
+		if s.err == nil {
+			s.mu.Unlock()
+			select {
+			case <-w.ready:
+			case <-ctx.Done():
+			}
+			s.mu.Lock()
+		}
 		n += s.copyLocked(dest[n:end-off], off+int64(n))
-		pos = off + int64(n)
+		w.pos = off + int64(n)
 		switch {
-		case pos >= end:
+		case w.pos >= end:
 			return n, nil
+		case ctx.Err() != nil:
+			return n, ctx.Err()
 		case s.err != nil:
 			return n, s.err
-		}
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		changed := s.changed
-		s.mu.Unlock()
-		select {
-		case <-changed:
-			s.mu.Lock()
-		case <-ctx.Done():
-			s.mu.Lock()
-			return n, ctx.Err()
 		}
 	}
 }
@@ -140,9 +179,50 @@ func (s *stream) askLocked(end int64) {
 			s.window, s.grown = min(2*s.window, maxWindow), 0
 		}
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	s.roomLocked()
+	s.paceLocked()
+}
+
+// roomLocked tells the fetchers that there may be room.
+func (s *stream) roomLocked() {
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}
+
+// moreRoomLocked returns what is closed when there may be room.
+func (s *stream) moreRoomLocked() <-chan struct{} {
+	if s.room == nil {
+		s.room = make(chan struct{})
+	}
+	return s.room
+}
+
+func (s *stream) waitLocked(w *waiter) {
+	if len(s.waiting) == 0 {
+		s.since = time.Now()
+	}
+	s.waiting = append(s.waiting, w)
+}
+
+func (s *stream) waitedLocked(w *waiter) {
+	i := slices.Index(s.waiting, w)
+	s.waiting = slices.Delete(s.waiting, i, i+1)
+	if len(s.waiting) == 0 {
+		s.waited += time.Since(s.since)
+	}
+}
+
+// notifyLocked wakes the reads that can be served, and all if no more will come.
+func (s *stream) notifyLocked() {
+	for _, w := range s.waiting {
+		if s.end >= w.end || s.err != nil {
+			select {
+			case w.ready <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -165,143 +245,128 @@ func (s *stream) dropLocked() {
 	if s.limit >= 0 && s.limit <= smallFile {
 		return
 	}
-	low := min(s.want, s.end) - keptBehind
-	for pos := range s.waiting {
-		low = min(low, *pos)
+	low := min(s.want, s.end) - min(keptBehind, s.window)
+	for _, w := range s.waiting {
+		low = min(low, w.pos)
 	}
 	for len(s.chunks) > 0 && s.base+chunkSize <= low && s.base+chunkSize <= s.end {
+		chunk := s.chunks[0]
 		s.chunks[0] = nil
 		s.chunks = s.chunks[1:]
 		s.base += chunkSize
-		s.buffers.used.Add(-chunkSize)
+		if len(chunk) == chunkSize && s.fetchers > 0 && (len(s.free) < keptFree || s.target > 1) {
+			s.free = append(s.free, chunk)
+		} else {
+			s.buffers.used.Add(-int64(len(chunk)))
+		}
 	}
 }
 
-// run is the goroutine that downloads.
-func (s *stream) run(ctx context.Context, remote ftpconn.Remote, path string, off int64) {
-	defer s.cancel()
-	d, err := remote.Retrieve(ctx, path, off)
-	if err != nil {
-		s.finish(err)
-		return
+// trimLocked gives back chunks that were kept for the next use.
+func (s *stream) trimLocked(keep int) {
+	if over := len(s.free) - keep; over > 0 {
+		s.buffers.used.Add(-chunkSize * int64(over))
+		clear(s.free[keep:])
+		s.free = s.free[:keep]
 	}
-	defer d.Close()
-	idle := time.NewTimer(streamIdle)
-	defer idle.Stop()
-	for {
-		buf, done := s.room()
-		if done {
-			return
-		}
-		if buf == nil {
-			idle.Reset(streamIdle)
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
-				s.finish(errClosed)
-				return
-			case <-idle.C:
-				s.finish(errIdle)
-				return
+}
+
+// bufferLocked returns where the bytes at an offset go, up to the end of their chunk.
+func (s *stream) bufferLocked(off int64) []byte {
+	i := int((off - s.base) / chunkSize)
+	for i >= len(s.chunks) {
+		s.chunks = append(s.chunks, nil)
+	}
+	if s.chunks[i] == nil {
+		size := int64(chunkSize)
+		if n := len(s.free); n > 0 {
+			s.chunks[i], s.free[n-1] = s.free[n-1], nil
+			s.free = s.free[:n-1]
+		} else {
+			if s.limit >= 0 {
+				size = min(size, s.limit-s.base-int64(i)*chunkSize)
 			}
-			continue
-		}
-		n, err := d.Read(buf)
-		if s.filled(n) {
-			if err == nil {
-				var none [1]byte
-				d.Read(none[:]) // the server's last word, for nobody: the session goes back in peace
-			}
-			return
-		}
-		switch {
-		case err == io.EOF && s.limit >= 0:
-			s.finish(errShort)
-			return
-		case err != nil:
-			s.finish(err)
-			return
+			s.chunks[i] = make([]byte, size)
+			s.buffers.used.Add(size)
 		}
 	}
+	return s.chunks[i][(off-s.base)%chunkSize:]
 }
 
-// errShort says that a download ended, confirmed by the server, before the size that the file
-// was known to have.
-var errShort = fmt.Errorf("the server ended the download before the end of the file: %w", io.ErrUnexpectedEOF)
-
-// room returns where the next bytes go, nil if enough was read ahead, and done when no more is
-// to be read.
-func (s *stream) room() (buf []byte, done bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil || s.limit >= 0 && s.end >= s.limit {
-		return nil, true
-	}
-	if s.end >= s.want && (s.end >= s.want+s.window || s.buffers.used.Load() > maxBuffers) {
-		return nil, false
-	}
-	s.dropLocked()
-	at := s.end - s.base
-	if at/chunkSize == int64(len(s.chunks)) {
-		s.chunks = append(s.chunks, make([]byte, chunkSize))
-		s.buffers.used.Add(chunkSize)
-	}
-	buf = s.chunks[at/chunkSize][at%chunkSize:]
-	if s.limit >= 0 && int64(len(buf)) > s.limit-s.end {
-		buf = buf[:s.limit-s.end]
-	}
-	return buf, false
-}
-
-// filled says that n bytes have come, and returns whether they were the last ones wanted: the server's
-// final reply is not waited for.
-func (s *stream) filled(n int) (complete bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil { // closed
-		return true
-	}
-	s.end += int64(n)
-	s.notifyLocked()
-	return s.limit >= 0 && s.end >= s.limit
-}
-
+// finish ends the download with err, unless it has ended.
 func (s *stream) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.finishLocked(err)
+}
+
+func (s *stream) finishLocked(err error) {
 	if s.err == nil {
 		s.err = err
 	}
 	s.notifyLocked()
+	s.roomLocked()
 }
 
-func (s *stream) notifyLocked() {
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
-}
-
-// close ends the download in the background and gives the buffers back. Who still waits gets
-// errClosed.
+// close ends the download in the background and gives the buffers back, when those who wait have taken what
+// is there for them. Who still waits gets errClosed.
 func (s *stream) close() {
 	s.cancel()
-	s.finish(errClosed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.err = errClosed
-	s.buffers.used.Add(-chunkSize * int64(len(s.chunks)))
-	s.chunks, s.base = nil, s.end
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	s.finishLocked(errClosed)
+	s.closed = true
+	if errors.Is(s.err, io.EOF) {
+		s.err = errClosed
+	}
+	if len(s.waiting) == 0 {
+		s.releaseLocked()
 	}
 }
 
-// failure returns why the download is over, nil if it is complete.
-func (s *stream) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *stream) releaseLocked() {
+	for _, c := range s.chunks {
+		s.buffers.used.Add(-int64(len(c)))
+	}
+	s.trimLocked(0)
+	s.chunks, s.base = nil, s.end
+}
+
+// leaveLocked is called by a worker as the last thing that it does. fetcher says that it downloaded.
+func (s *stream) leaveLocked(fetcher bool) {
+	s.workers--
+	if !fetcher {
+		if s.workers == 0 {
+			s.cancel()
+		}
+		return
+	}
+	s.fetchers--
+	if s.fetchers > 0 {
+		if s.target == 1 {
+			s.trimLocked(keptFree)
+		}
+		return
+	}
+	s.trimLocked(0)
+	if s.stopPace != nil {
+		s.stopPace()
+	}
+	if s.workers == 0 {
+		s.cancel()
+	}
+	if s.landed != nil {
+		landed := s.landed
+		s.landed = nil
+		err := s.failureLocked()
+		s.mu.Unlock()
+		landed(err)
+		s.mu.Lock()
+	}
+}
+
+// failureLocked returns why the download is over, nil if it is complete.
+func (s *stream) failureLocked() error {
 	if errors.Is(s.err, io.EOF) {
 		return nil
 	}
