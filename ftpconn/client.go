@@ -130,7 +130,7 @@ func (cl *Client) do(ctx context.Context, how repeat, f func(c *Conn) error) (ag
 			c.broken.Store(true) // a reply may be still to come
 		}
 		cl.giveBack(lease, err)
-		if err == nil || ctx.Err() != nil || try >= 3 {
+		if err == nil || ctx.Err() != nil || try >= cl.tries() {
 			return again, err
 		}
 		var re *ReplyError
@@ -149,6 +149,10 @@ func (cl *Client) do(ctx context.Context, how repeat, f func(c *Conn) error) (ag
 		}
 	}
 }
+
+// tries is how often an operation is repeated on another session after one was lost: a server that ends all sessions at
+// once leaves a pool of dead ones, and one of them after the other may be tried before a new one is made.
+func (cl *Client) tries() int { return cl.site.cfg.MaxConns + 2 }
 
 // giveBack is the one way back for a session: the next data connection is asked for on the way.
 func (cl *Client) giveBack(l *lease[*Conn], err error) {
@@ -189,7 +193,7 @@ func (cl *Client) Retrieve(ctx context.Context, p string, offset int64) (Downloa
 			return dl, nil
 		}
 		cl.giveBack(lease, err)
-		if ctx.Err() == nil && try < 3 && IsLost(err) && !errors.Is(err, errReplyTimeout) {
+		if ctx.Err() == nil && try < cl.tries() && IsLost(err) && !errors.Is(err, errReplyTimeout) {
 			continue
 		}
 		if errors.Is(err, ErrRemoteEOF) {
@@ -222,7 +226,7 @@ func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset in
 			return &explainedUpload{cl: cl, path: p, mode: mode, u: u}, nil
 		}
 		cl.giveBack(lease, err)
-		if ctx.Err() == nil && try < 3 && IsLost(err) && !errors.Is(err, errReplyTimeout) {
+		if ctx.Err() == nil && try < cl.tries() && IsLost(err) && !errors.Is(err, errReplyTimeout) {
 			continue
 		}
 		return nil, cl.explain(ctx, opStore, p, "", err)
