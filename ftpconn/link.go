@@ -74,6 +74,8 @@ type link struct {
 	id      string
 	done    chan struct{} // closed when the link is broken or closed
 
+	telnet atomic.Bool // the server heeds Telnet commands: a byte 0xFF is sent twice (RFC 854)
+
 	wmu sync.Mutex // orders writes with the queue
 
 	mu        sync.Mutex // guards the following
@@ -149,7 +151,11 @@ func (l *link) send(calls []*call, lines []string) error {
 		l.log.Debug("ftp >", "session", l.id, "command", c.cmd)
 	}
 	l.conn.SetWriteDeadline(time.Now().Add(l.timeout))
-	if _, err := io.WriteString(l.conn, strings.Join(lines, "\r\n")+"\r\n"); err != nil {
+	text := strings.Join(lines, "\r\n") + "\r\n"
+	if l.telnet.Load() {
+		text = strings.ReplaceAll(text, "\xff", "\xff\xff")
+	}
+	if _, err := io.WriteString(l.conn, text); err != nil {
 		err = fmt.Errorf("%w: %w", ErrConnLost, err)
 		l.fail(err)
 		return err

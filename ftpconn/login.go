@@ -189,6 +189,7 @@ func (c *Conn) login(greeting reply, addr string) error {
 	first := !s.probed
 	s.features.Banner = strings.ReplaceAll(greeting.text(), "\n", " ")
 	s.mu.Unlock()
+	c.l.telnet.Store(s.telnet())
 	if first {
 		return c.probe()
 	}

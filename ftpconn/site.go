@@ -47,6 +47,16 @@ func (s *site) queues() bool {
 	return s.pipeline && strings.Contains(s.features.Banner, "(vsFTPd ")
 }
 
+// telnet says that the server takes a byte 0xFF for the beginning of a Telnet command, unless it comes twice. RFC 959 section 5.3
+// asks for that; of the servers in use ProFTPD, busybox and the BSD family (inetutils, netkit), which has no
+// FEAT, do it. vsftpd, Pure-FTPd and pyftpdlib take two for two.
+func (s *site) telnet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, csid := s.feat["CSID"] // of ProFTPD since 1.3.7; its banner can be changed
+	return csid || len(s.feat) == 0 || strings.Contains(s.features.Banner, "ProFTPD") || s.features.Banner == "Operation successful"
+}
+
 func (s *site) featReply() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
