@@ -76,6 +76,9 @@ type link struct {
 
 	telnet atomic.Bool // the server heeds Telnet commands: a byte 0xFF is sent twice (RFC 854)
 
+	forgetful atomic.Bool // what the server did not find it may miss for a while: denied tells what
+	denied    denied
+
 	wmu sync.Mutex // orders writes with the queue
 
 	mu        sync.Mutex // guards the following
@@ -130,6 +133,9 @@ func (l *link) dispatch(r reply) {
 	l.queue = l.queue[1:]
 	l.lastFinal = c.transfer
 	l.mu.Unlock()
+	if l.forgetful.Load() {
+		l.denied.note(c.cmd, r)
+	}
 	if c.onFinal != nil {
 		c.onFinal(r)
 	}
@@ -140,6 +146,11 @@ func (l *link) dispatch(r reply) {
 func (l *link) send(calls []*call, lines []string) error {
 	l.wmu.Lock()
 	defer l.wmu.Unlock()
+	if l.forgetful.Load() {
+		if first := l.denied.again(lines); len(first) > 0 { // their replies are for nobody
+			calls, lines = append(newCalls(first), calls...), append(first, lines...)
+		}
+	}
 	l.mu.Lock()
 	if l.err != nil {
 		defer l.mu.Unlock()

@@ -189,7 +189,9 @@ func (c *Conn) login(greeting reply, addr string) error {
 	first := !s.probed
 	s.features.Banner = strings.ReplaceAll(greeting.text(), "\n", " ")
 	s.mu.Unlock()
-	c.l.telnet.Store(s.telnet())
+	proftpd := s.proftpd()
+	c.l.telnet.Store(proftpd || s.telnet())
+	c.l.forgetful.Store(proftpd)
 	if first {
 		return c.probe()
 	}

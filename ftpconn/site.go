@@ -53,8 +53,16 @@ func (s *site) queues() bool {
 func (s *site) telnet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, csid := s.feat["CSID"] // of ProFTPD since 1.3.7; its banner can be changed
-	return csid || len(s.feat) == 0 || strings.Contains(s.features.Banner, "ProFTPD") || s.features.Banner == "Operation successful"
+	return len(s.feat) == 0 || s.features.Banner == "Operation successful"
+}
+
+// proftpd says that the server is ProFTPD. Its banner can be changed; CSID is offered by it alone, since 1.3.7.
+func (s *site) proftpd() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, csid := s.feat["CSID"]
+	mff := s.feat["MFF"]
+	return csid || strings.HasPrefix(mff, "modify;UNIX.group;") || strings.Contains(s.features.Banner, "ProFTPD")
 }
 
 func (s *site) featReply() string {

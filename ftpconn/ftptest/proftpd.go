@@ -68,6 +68,7 @@ func configureProFTPD(s *Server, dir string, p ports) (argv, env []string, err e
 	c.addIf(o.PASVAddress != "", "MasqueradeAddress %s", o.PASVAddress)
 	c.addIf(o.MaxClients > 0, "MaxClients %d", o.MaxClients)
 	c.add("MaxInstances 200\nTimeoutIdle %d\nTimeoutNoTransfer 600\nDelayEngine off", or(o.IdleTimeout, 600))
+	c.add("FSCachePolicy on") // the default before 1.3.8: each session remembers for three seconds what doesn't exist
 	c.add("WtmpLog off\nTransferLog none\nSystemLog %s", filepath.Join(dir, "proftpd.log"))
 	c.addIf(o.Verbose, "LogFormat commands \"%%P %%r => %%s\"\nExtendedLog %s ALL commands", filepath.Join(dir, "commands.log"))
 	c.add("PidFile %s\nScoreboardFile %s\nControlsEngine off", filepath.Join(dir, "proftpd.pid"), filepath.Join(dir, "scoreboard"))
