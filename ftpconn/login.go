@@ -19,9 +19,18 @@ import (
 // dial makes a session: connection, TLS, log-in. Errors tell a limit (ErrTooMany) from a wrong password
 // (ErrLogin) from a network that is down.
 func (s *site) dial(ctx context.Context) (*Conn, error) {
-	cfg := s.cfg
-	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	c, err := s.session(ctx)
+	if badTicket(err) && s.avoidTLS13() {
+		s.log.Info("TLS 1.2 is used: the server's tickets for TLS 1.3 are valid for longer than the seven days that RFC 8446 allows", "reason", err)
+		c, err = s.session(ctx)
+	}
+	return c, err
+}
+
+func (s *site) session(ctx context.Context) (*Conn, error) {
+	cfg := s.cfg
 	addr := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
 	raw, err := cfg.DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -31,6 +31,7 @@ type site struct {
 	noAppend bool
 	noChmod  bool
 	noSpace  bool
+	noTLS13  bool
 }
 
 func (s *site) pipelines() bool {

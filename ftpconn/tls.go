@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // tlsConfigs gives the configurations of one session: servers tie a data connection to its own
@@ -20,11 +21,33 @@ func (s *site) tlsConfigs() (control, data *tls.Config) {
 	if control.ServerName == "" {
 		control.ServerName = s.cfg.Host
 	}
+	s.mu.Lock()
+	if s.noTLS13 {
+		control.MaxVersion = tls.VersionTLS12
+	}
+	s.mu.Unlock()
 	cache := tls.NewLRUClientSessionCache(4)
 	control.ClientSessionCache = cache
 	data = control.Clone()
 	data.ClientSessionCache = readOnlyCache{cache}
 	return control, data
+}
+
+// badTicket says that a session ended over a ticket that crypto/tls refuses: vsftpd 3.0.5 with OpenSSL 3 (Ubuntu 22.04) lets its
+// tickets live for decades, RFC 8446 section 4.6.1 for seven days. A ticket of TLS 1.2 has no such bound.
+func badTicket(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "session ticket with invalid lifetime")
+}
+
+// avoidTLS13 has the next sessions use TLS 1.2. It returns false if that isn't allowed.
+func (s *site) avoidTLS13() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.TLSConfig != nil && s.cfg.TLSConfig.MinVersion > tls.VersionTLS12 {
+		return false
+	}
+	s.noTLS13 = true
+	return true
 }
 
 // readOnlyCache keeps a data connection from replacing the control connection's session.
