@@ -32,6 +32,7 @@ type site struct {
 	noChmod  bool
 	noSpace  bool
 	noTLS13  bool
+	strict   bool // data may only come after the 1yz reply: see setFeat
 }
 
 func (s *site) pipelines() bool {
@@ -95,6 +96,15 @@ func (s *site) setFeat(r reply) {
 	}
 	b.WriteString("211 End\r\n")
 	s.featText = b.String()
+	// pyftpdlib 1.5.7 closes a data connection on which something comes before it has read STOR, and never
+	// replies then. Two connections keep no order: a proxy or a lost packet is enough.
+	s.strict = strings.HasPrefix(r.text(), "Features supported:") && strings.HasSuffix(r.text(), "End FEAT.")
+}
+
+func (s *site) inOrder() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strict
 }
 
 func (s *site) has(feature string) bool {

@@ -18,10 +18,10 @@ var ErrIncomplete = errors.New("the server cut the listing short")
 var reTruncated = regexp.MustCompile(`(?i)truncated`)
 
 // optimistic says that an upload's data may go before the server's 150: not over TLS, where the
-// handshake must not begin before it.
+// handshake must not begin before it, nor to a server that takes that for an end.
 func (c *Conn) optimistic() bool {
 	_, confirmed := c.site.modes.current()
-	return confirmed && c.dataTLS == nil && c.site.pipelines()
+	return confirmed && c.dataTLS == nil && c.site.pipelines() && !c.site.inOrder()
 }
 
 // begin readies the library for a transfer.
