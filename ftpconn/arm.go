@@ -280,6 +280,9 @@ func (c *Conn) await(d *dataConn, asked *call) {
 		close(a.done)
 		raw, err := c.dialData(context.Background(), hosts, port, true)
 		if err != nil {
+			if d.refusedSoon(c.l.done) {
+				return // the server has refused the transfer, and closed the port with it
+			}
 			// A server that waits for this connection says nothing for minutes.
 			err = fmt.Errorf("%w: %w", ErrConnLost, err)
 			d.broken(err)

@@ -151,6 +151,25 @@ func (d *dataConn) connected(raw net.Conn) {
 	d.raw = raw
 }
 
+// refusedSoon says that the transfer that d is for has been refused, or is within a moment: the reply may be on its way.
+func (d *dataConn) refusedSoon(over <-chan struct{}) bool {
+	const moment, step = 500 * time.Millisecond, 10 * time.Millisecond
+	for range moment / step {
+		d.mu.Lock()
+		err := d.err
+		d.mu.Unlock()
+		if err != nil {
+			return true
+		}
+		select {
+		case <-over:
+			return false
+		case <-time.After(step):
+		}
+	}
+	return false
+}
+
 // acceptFrom takes the server's connection. Connections from elsewhere are closed: RFC 2577 section 3.
 func (d *dataConn) acceptFrom(ln net.Listener) (net.Conn, error) {
 	if ln == nil {
