@@ -59,8 +59,8 @@ func (c *Conn) stat(ctx context.Context, abs string) (Entry, error) {
 			c.site.log.Warn("an entry could not be read wholly", "path", abs, "reason", err)
 		}
 		e.Name = abs[strings.LastIndexByte(abs, '/')+1:]
-		if len(rs) > 1 && linkInDisguise(e, rs[1]) {
-			return Entry{}, errors.ErrUnsupported
+		if e.Type == Symlink && e.Target == "" || len(rs) > 1 && linkInDisguise(e, rs[1]) {
+			return Entry{}, errors.ErrUnsupported // LIST tells where it leads
 		}
 		return e, nil
 	}
