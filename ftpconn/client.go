@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Client is a Remote over a pool of sessions. Safe for concurrent use.
@@ -172,6 +173,10 @@ func (cl *Client) path(p string) (string, error) {
 	if cl.site.has("ESTA") && (strings.HasSuffix(p, " ") || strings.Contains(p, " /")) {
 		// Pure-FTPd 1.0.50, which alone lists ESTA, stores "a " as "a_" and calls that a success.
 		return "", fmt.Errorf("%w: this server takes no space at the end of a name: %q", ErrBadName, p)
+	}
+	if cl.site.isPyftpdlib() && !utf8.ValidString(p) {
+		// It would make another name of it, and call that a success.
+		return "", fmt.Errorf("%w: this server takes names in UTF-8 only: %q", ErrBadName, p)
 	}
 	return cl.site.abs(p), nil
 }

@@ -33,6 +33,7 @@ type site struct {
 	noSpace  bool
 	noTLS13  bool
 	strict   bool // data may only come after the 1yz reply: see setFeat
+	pyftpd   bool // the server is pyftpdlib: see isPyftpdlib
 }
 
 func (s *site) pipelines() bool {
@@ -96,15 +97,16 @@ func (s *site) setFeat(r reply) {
 	}
 	b.WriteString("211 End\r\n")
 	s.featText = b.String()
-	// pyftpdlib 1.5.7 closes a data connection on which something comes before it has read STOR, and never
-	// replies then. Two connections keep no order: a proxy or a lost packet is enough.
-	s.strict = strings.HasPrefix(r.text(), "Features supported:") && strings.HasSuffix(r.text(), "End FEAT.")
+	s.pyftpd = strings.HasPrefix(r.text(), "Features supported:") && strings.HasSuffix(r.text(), "End FEAT.")
 }
 
-func (s *site) inOrder() bool {
+// isPyftpdlib tells pyftpdlib 1.5.7 by its FEAT reply. It closes a data connection on which something comes before it has read
+// STOR, and never replies then (two connections keep no order: a proxy or a lost packet is enough); and it puts U+FFFD for
+// what is not UTF-8 in a name.
+func (s *site) isPyftpdlib() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.strict
+	return s.pyftpd
 }
 
 func (s *site) has(feature string) bool {

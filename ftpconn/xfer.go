@@ -21,7 +21,7 @@ var reTruncated = regexp.MustCompile(`(?i)truncated`)
 // handshake must not begin before it, nor to a server that takes that for an end.
 func (c *Conn) optimistic() bool {
 	_, confirmed := c.site.modes.current()
-	return confirmed && c.dataTLS == nil && c.site.pipelines() && !c.site.inOrder()
+	return confirmed && c.dataTLS == nil && c.site.pipelines() && !c.site.isPyftpdlib()
 }
 
 // begin readies the library for a transfer.
