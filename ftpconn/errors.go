@@ -57,7 +57,7 @@ var (
 	reNoSpace    = regexp.MustCompile(`(?i)no space|disk full|insufficient (storage|disk|space)|out of space`)
 	reQuota      = regexp.MustCompile(`(?i)quota`)
 	reBadName    = regexp.MustCompile(`(?i)(invalid|illegal|prohibited|bad) (file|directory|path) ?name|invalid character`)
-	reBroken     = regexp.MustCompile(`(?i)data connection|broken pipe|connection reset|link to file server`)
+	reBroken     = regexp.MustCompile(`(?im)data connection|broken pipe|connection reset|link to file server|^transfer aborted$`)
 	reCantWrite  = regexp.MustCompile(`(?i)failure writing to local file|error during write to file`)
 	reBusy       = regexp.MustCompile(`(?i)being used by another|text file busy|resource busy|file (is )?locked`)
 )
