@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"ftpfs/ftpconn"
 )
 
@@ -16,7 +18,8 @@ const (
 	aheadLists  = 256       // listings fetched, and not yet asked for
 	aheadFlying = 16        // requests at once; sessions are the tighter bound
 	aheadLife   = 10 * time.Second
-	aheadScans  = 16 // directories in which a scan is followed
+	aheadScans  = 16   // directories in which a scan is followed
+	aheadRecent = 1024 // files that were opened are not fetched ahead again for a while
 )
 
 // lister is a Remote that can say what it remembers without asking.
@@ -44,6 +47,7 @@ type ahead struct {
 // AheadStats counts guesses since the mount began.
 type AheadStats struct {
 	Files, FilesUsed, FilesMissed uint64 // fetched or tried, then opened, and dropped unopened
+	Begun                         uint64 // small files fetched from open() on
 	Lists, ListsUsed              uint64
 }
 
@@ -57,7 +61,8 @@ func newAhead(t *tree) *ahead {
 	a.asked = make(map[string]time.Time)
 	a.unasked = make(map[string]struct{})
 	a.coming = make(map[string]struct{})
-	a.width = aheadFlying
+	a.width, a.lanes = aheadFlying, aheadFlying
+	a.recent, _ = simplelru.NewLRU[string, time.Time](aheadRecent, nil) // fails for sizes below one alone
 	return a
 }
 

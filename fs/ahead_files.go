@@ -2,19 +2,24 @@ package fs
 
 import (
 	"cmp"
+	"errors"
 	"path"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"ftpfs/ftpconn"
 )
 
 type fileGuesses struct {
-	files  map[string]*guess // by path
-	bytes  int64             // of files
-	flying int               // of files, not yet complete
-	scans  map[string]*scan  // by directory
-	sweep  *time.Timer       // drops what nobody opened
+	files  map[string]*guess                 // by path
+	bytes  int64                             // of files
+	flying int                               // of files, not yet complete
+	lanes  int                               // how many at once there were sessions for
+	recent *simplelru.LRU[string, time.Time] // when files were last opened
+	scans  map[string]*scan                  // by directory
+	sweep  *time.Timer                       // drops what nobody opened
 }
 
 // guess is a small file that is being fetched whole, or was, before it is opened.
@@ -42,8 +47,16 @@ type scan struct {
 	at     time.Time
 }
 
-func newScan(dir string, list []ftpconn.Entry) *scan {
-	s := &scan{dir: dir, list: list, depth: 4, last: [2]int{-1, -1}, made: time.Now()}
+// follow makes list the listing that the scan goes over, from where it is.
+func (s *scan) follow(list []ftpconn.Entry, now time.Time) {
+	var at [2]string // the names of the last opens
+	for o, place := range s.last {
+		if place >= 0 {
+			at[o] = s.list[s.orders[o][place]].Name
+		}
+	}
+	s.list, s.made = list, now
+	s.orders[0] = nil
 	for i, e := range list {
 		if e.Type == ftpconn.File {
 			s.orders[0] = append(s.orders[0], int32(i))
@@ -56,8 +69,11 @@ func newScan(dir string, list []ftpconn.Entry) *scan {
 		for place, i := range s.orders[o] {
 			s.places[o][list[i].Name] = place
 		}
+		last, ok := s.places[o][at[o]]
+		if s.last[o] = last; !ok {
+			s.last[o], s.run[o] = -1, 0
+		}
 	}
-	return s
 }
 
 // step takes note of an open and says whether it continues a scan: it came shortly behind the last one in either
@@ -113,22 +129,16 @@ func (a *ahead) opened(p string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
+	a.recent.Add(p, now)
 	s := a.scans[dir]
-	if s == nil || now.Sub(s.made) > time.Second && (len(s.list) != len(list) || &s.list[0] != &list[0]) {
-		old := s
-		s = newScan(dir, list)
-		if old != nil { // the listing was changed or fetched anew
-			s.depth, s.used, s.missed, s.quiet = old.depth, old.used, old.missed, old.quiet
-			for o, place := range old.last {
-				if place >= 0 {
-					if at, ok := s.places[o][old.list[old.orders[o][place]].Name]; ok {
-						s.last[o], s.run[o] = at, old.run[o]
-					}
-				}
-			}
-		}
+	switch {
+	case s == nil:
+		s = &scan{dir: dir, depth: 4, last: [2]int{-1, -1}}
+		s.follow(list, now)
 		a.forgetScansLocked(now)
 		a.scans[dir] = s
+	case now.Sub(s.made) > time.Second && (len(s.list) != len(list) || &s.list[0] != &list[0]):
+		s.follow(list, now)
 	}
 	s.at = now
 	if s.step(name) {
@@ -159,21 +169,34 @@ func (a *ahead) refillLocked(s *scan) {
 	}
 }
 
-// fetchLocked starts to fetch a small file, unless that was done already. It returns false where the bounds end
-// it.
+// fetchLocked starts to fetch a small file, for s or, without it, for an open, unless that was done already. It returns
+// false where the bounds end it.
 func (a *ahead) fetchLocked(p string, e ftpconn.Entry, s *scan) bool {
 	if e.Size <= 0 || e.Size > aheadFile || a.files[p] != nil {
 		return true
 	}
-	if len(a.files) >= aheadFiles || a.bytes+e.Size > aheadBytes || a.flying >= aheadFlying {
+	now := time.Now()
+	if s != nil {
+		if at, ok := a.recent.Peek(p); ok && now.Sub(at) < aheadLife { // by another who reads here
+			return true
+		}
+		if a.flying >= a.lanes {
+			return false
+		}
+	}
+	if len(a.files) >= aheadFiles || a.bytes+e.Size > aheadBytes {
 		return false
 	}
-	g := &guess{ver: versionOf(e), scan: s, at: time.Now()}
+	g := &guess{ver: versionOf(e), scan: s, at: now}
 	g.s = openStream(a.context(), a.t, p, 0, e.Size, func(err error) { a.landed(p, g, err) })
 	a.files[p] = g
 	a.bytes += e.Size
-	a.flying++
-	a.count.Files++
+	if s == nil {
+		a.count.Begun++
+	} else {
+		a.flying++
+		a.count.Files++
+	}
 	if a.sweep == nil {
 		a.sweep = time.AfterFunc(aheadLife, a.sweepOld)
 	}
@@ -184,15 +207,26 @@ func (a *ahead) fetchLocked(p string, e ftpconn.Entry, s *scan) bool {
 func (a *ahead) landed(p string, g *guess, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.flying--
-	if err != nil {
-		if a.files[p] == g {
-			a.dropLocked(p, g)
-		}
+	if g.scan != nil {
+		a.flying--
+	}
+	if err != nil && a.files[p] == g {
+		a.dropLocked(p, g)
+	}
+	switch {
+	case errors.Is(err, ftpconn.ErrNoneFree):
+		a.lanes = max(a.flying, 1)
+		return
+	case err != nil && !errors.Is(err, errClosed): // closed: opened, read and closed before the server's last word
 		return // the next open, or the next guess that lands, tries again: never at once, the server may be gone
 	}
-	if g.scan != nil {
-		a.refillLocked(g.scan)
+	a.lanes = min(a.lanes+1, aheadFlying)
+	s := g.scan
+	if s == nil {
+		s = a.scans[path.Dir(p)]
+	}
+	if s != nil {
+		a.refillLocked(s)
 	}
 }
 
@@ -218,8 +252,8 @@ func (a *ahead) take(p string, ver version) *stream {
 		a.missLocked(g)
 		return nil
 	}
-	a.count.FilesUsed++
 	if g.scan != nil {
+		a.count.FilesUsed++
 		g.scan.used++
 		g.scan.depth = min(2*g.scan.depth, aheadFiles)
 	}
@@ -241,10 +275,10 @@ func (a *ahead) forget(p string) {
 
 // missLocked counts a guess that nobody used. Where most miss, there are none for a while.
 func (a *ahead) missLocked(g *guess) {
-	a.count.FilesMissed++
 	if g.scan == nil {
 		return
 	}
+	a.count.FilesMissed++
 	if g.scan.missed++; g.scan.missed > 8+g.scan.used {
 		g.scan.depth, g.scan.quiet = 4, time.Now().Add(time.Minute)
 		g.scan.missed, g.scan.used = 0, 0

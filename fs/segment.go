@@ -325,7 +325,7 @@ func (s *stream) ended(g *segment, opened bool, err error, since time.Time) bool
 		stays = true
 	case alone, errors.Is(err, errShort), opened && g.tries >= maxTries:
 		s.breakLocked(g.at, err)
-		stays = true
+		stays = s.err == nil
 	case !opened: // those that are ending may still count, or no more are to be had
 		stays = time.Since(since) < noSession
 	case errors.Is(err, ftpconn.ErrPreempted):
