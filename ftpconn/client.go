@@ -80,9 +80,16 @@ func (cl *Client) dial(ctx context.Context) (*Conn, error) {
 }
 
 // Connect logs in and lists the root, so that what can't work fails here, with a reason: a
-// wrong password, a missing directory, or data connections that don't come about.
+// wrong password, a missing directory, or data connections that don't come about. Meanwhile a second session is
+// opened for what comes next.
 func (cl *Client) Connect(ctx context.Context) error {
-	_, err := cl.List(ctx, "/")
+	lease, err := cl.pool.get(ctx, classMeta)
+	if err != nil {
+		return err
+	}
+	cl.giveBack(lease, nil)
+	cl.pool.grow()
+	_, err = cl.List(ctx, "/")
 	if errors.Is(err, ErrIncomplete) {
 		return nil
 	}

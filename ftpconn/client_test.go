@@ -455,3 +455,18 @@ func TestCutListing(t *testing.T) {
 		t.Errorf("%d of 40 entries, %v", len(l), err)
 	}
 }
+
+// Who connects has a second session at hand, where the limit leaves one to others beside it.
+func TestConnectOpensASecondSession(t *testing.T) {
+	s := ftptest.NewServer(t, ftptest.Options{})
+	for limit, want := range map[int]int{1: 1, 2: 1, 8: 2} {
+		cl := dialTo(t, s, func(c *Config) { c.MaxConns = limit })
+		deadline := time.Now().Add(5 * time.Second)
+		for cl.Stats().Dialing > 0 && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		if st := cl.Stats(); st.Up != want {
+			t.Errorf("limit %d: %d sessions, want %d", limit, st.Up, want)
+		}
+	}
+}

@@ -48,6 +48,15 @@ func (p *pool[S]) growLocked(now time.Time) {
 	p.wg.Go(func() { p.dial(a) })
 }
 
+// grow opens one more session ahead of need, if the limit allows.
+func (p *pool[S]) grow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.growLocked(time.Now())
+	}
+}
+
 func (p *pool[S]) dial(a attempt[S]) {
 	s, err := p.cfg.dial(p.ctx)
 	if err == nil && !s.alive() {
