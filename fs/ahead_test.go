@@ -15,13 +15,17 @@ import (
 )
 
 // mountFar mounts an embedded server over a line of 20 ms with a tree of files.
-func mountFar(t *testing.T, guesses bool, fill func(*ftptest.Server)) (string, *ftptest.Proxy, *Mounted) {
+func mountFar(t *testing.T, guesses bool, fill func(*ftptest.Server), change ...func(*ftpconn.Config)) (string, *ftptest.Proxy, *Mounted) {
 	t.Helper()
 	s := ftptest.NewServer(t, ftptest.Options{})
 	fill(s)
 	p := ftptest.NewProxy(t, s.Addr())
 	at := netip.MustParseAddrPort(p.Addr())
-	client, err := ftpconn.New(ftpconn.Config{Host: at.Addr().String(), Port: int(at.Port()), User: s.User, Password: s.Password, Timeout: 20 * time.Second})
+	cfg := ftpconn.Config{Host: at.Addr().String(), Port: int(at.Port()), User: s.User, Password: s.Password, Timeout: 20 * time.Second}
+	for _, f := range change {
+		f(&cfg)
+	}
+	client, err := ftpconn.New(cfg)
 	must(t, err)
 	must(t, client.Connect(t.Context()))
 	p.SetLatency(20 * time.Millisecond)
@@ -70,6 +74,77 @@ func TestScanIsFetchedAhead(t *testing.T) {
 	}
 	if st := m.t.ahead.stats(); st.Files != 0 {
 		t.Errorf("guesses were made that were switched off: %+v", st)
+	}
+}
+
+// A listing that is made anew in the middle of a scan changes nothing for the scan.
+func TestScanGoesOnInANewListing(t *testing.T) {
+	mnt, p, m := mountFar(t, true, smallFiles)
+	dir := filepath.Join(mnt, "dir")
+	for i := range aheadTestFiles {
+		if i%20 == 10 {
+			a := m.t.ahead
+			a.mu.Lock()
+			for _, s := range a.scans {
+				s.made = time.Time{} // as if it were some time ago
+			}
+			a.mu.Unlock()
+			m.t.forget("/dir/f000")
+			m.t.forget("/dir")
+		}
+		if i%20 == 10 || i == 0 {
+			_, err := os.ReadDir(dir)
+			must(t, err)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("f%03d", i)))
+		must(t, err)
+		if !bytes.Equal(b, pattern(1000+i)) {
+			t.Fatalf("f%03d is not what it should be", i)
+		}
+	}
+	if n := p.Count("MLSD"); n < 4 {
+		t.Fatalf("%d listings: the directory was not listed anew", n)
+	}
+	if n := p.Count("RETR"); n != aheadTestFiles {
+		t.Errorf("%d files were fetched %d times", aheadTestFiles, n)
+	}
+}
+
+// A small file is on its way from open() on, and comes once.
+func TestOpenBeginsToFetch(t *testing.T) {
+	mnt, p, m := mountFar(t, true, smallFiles)
+	f, err := os.Open(filepath.Join(mnt, "dir/f007"))
+	must(t, err)
+	defer f.Close()
+	for end := time.Now().Add(5 * time.Second); p.Count("RETR") == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("opening it asked for nothing")
+		}
+	}
+	for range 2 {
+		b, err := os.ReadFile(filepath.Join(mnt, "dir/f007"))
+		must(t, err)
+		if !bytes.Equal(b, pattern(1007)) {
+			t.Error("it is not what it should be")
+		}
+	}
+	if n := p.Count("RETR /dir/f007"); n != 1 {
+		t.Errorf("it was fetched %d times", n)
+	}
+	if st := m.t.ahead.stats(); st.Begun != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Guesses that find no session leave the scan where it is.
+func TestScanWithFewSessions(t *testing.T) {
+	mnt, p, m := mountFar(t, true, smallFiles, func(c *ftpconn.Config) { c.MaxConns = 3 })
+	readAll(t, mnt)
+	if n := p.Count("RETR"); n != aheadTestFiles {
+		t.Errorf("%d files were fetched %d times", aheadTestFiles, n)
+	}
+	if st := m.t.ahead.stats(); st.Files > 4*aheadTestFiles {
+		t.Errorf("guesses were made again and again: %+v", st)
 	}
 }
 
