@@ -129,7 +129,6 @@ func (a *ahead) opened(p string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	a.recent.Add(p, now)
 	s := a.scans[dir]
 	switch {
 	case s == nil:
@@ -235,13 +234,15 @@ func (a *ahead) dropLocked(p string, g *guess) {
 	a.bytes -= g.ver.size
 }
 
-// take gives the download of a file that was fetched ahead, if it is of the wanted version.
+// take gives the download of a file that was fetched ahead, if it is of the wanted version. If there is none the caller
+// fetches the file.
 func (a *ahead) take(p string, ver version) *stream {
 	if a.off() {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.recent.Add(p, time.Now())
 	g := a.files[p]
 	if g == nil {
 		return nil
