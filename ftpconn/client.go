@@ -55,11 +55,12 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.DialContext == nil {
+	direct := cfg.DialContext == nil
+	if direct {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 5}}
 		cfg.DialContext = d.DialContext
 	}
-	s := &site{cfg: cfg, log: cfg.Logger}
+	s := &site{cfg: cfg, log: cfg.Logger, direct: direct}
 	c := &Client{site: s}
 	c.pool = newPool(poolConfig[*Conn]{
 		max: cfg.MaxConns, idleTime: cfg.IdleTime, keepEvery: cfg.IdleTime / 2, log: cfg.Logger, dial: c.dial,

@@ -43,6 +43,11 @@ type dataConn struct {
 	aborted bool
 	closed  bool
 	wrote   bool
+
+	hasty bool  // the end may be hastened; constant once the transfer runs
+	sent  int64 // bytes written
+	// hurried says that the end was hastened. It is read when the transfer is over.
+	hurried bool
 }
 
 // fresh says that an idle data connection is still open at both ends, as far as can be told
@@ -288,6 +293,7 @@ func (d *dataConn) Write(p []byte) (int, error) {
 		c.SetWriteDeadline(time.Now().Add(d.timeout))
 		n, err := c.Write(p[done:min(done+256<<10, len(p))])
 		done += n
+		d.sent += int64(n)
 		if err != nil {
 			return done, d.reason(err)
 		}
@@ -332,7 +338,13 @@ func (d *dataConn) Close() error {
 		return nil
 	}
 	defer raw.Close()
-	if aborted || err != nil || !ready || t == nil {
+	if aborted || err != nil || !ready {
+		return nil
+	}
+	if t == nil {
+		if d.hasty && wrote && d.sent <= maxHasty {
+			d.hurried = hasten(raw)
+		}
 		return nil
 	}
 	raw.SetDeadline(time.Now().Add(drainTime))

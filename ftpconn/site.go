@@ -34,6 +34,9 @@ type site struct {
 	noTLS13  bool
 	strict   bool // data may only come after the 1yz reply: see setFeat
 	pyftpd   bool // the server is pyftpdlib: see isPyftpdlib
+	direct   bool // connections end at the server itself; constant
+	sized    bool // a SIZE behind a STOR was right once
+	noHaste  bool // a hastened upload came to harm
 }
 
 func (s *site) pipelines() bool {

@@ -40,6 +40,12 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		return nil, err
 	}
 	c.ctx = context.Background()
+	var size *call
+	if mode == Replace && c.site.queues() {
+		d.hasty = c.hastens()
+		size = newCall("SIZE " + path)
+		c.lib.behind = []*call{size}
+	}
 	u := &upload{c: c, d: d, bytes: make(chan []byte), taken: make(chan struct{}), ended: make(chan struct{})}
 	u.last.Store(time.Now().UnixNano())
 	go func() {
@@ -51,6 +57,14 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 			err = c.sc.StorFrom(path, u, uint64(offset))
 		}
 		u.err = c.outcome(d, ahead, c.lib.failure(err))
+		switch {
+		case size == nil:
+		case u.err == nil:
+			u.err = c.sizeBehind(size, d.sent)
+		case d.hurried:
+			c.site.update(func(s *site) { s.noHaste = true })
+			c.site.log.Debug("an upload whose end was hastened came to harm", "session", c.id, "reason", u.err)
+		}
 	}()
 	return u, nil
 }
