@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -19,7 +20,15 @@ import (
 //
 // and spool.lock, locked while one of them enters and clears away what the dead left. So a directory whose lock
 // can be had, or has no lock file, is a dead one's. The pid is for people: it may be another machine's.
-const entryLock = "spool.lock"
+//
+// Beside them is what outlives a mount (SiteDir).
+const (
+	entryLock = "spool.lock"
+	siteDir   = "sites"
+)
+
+// SiteDir is the part of a spool directory for what is to be found again by the next mount of a site.
+func SiteDir(spoolDir string) string { return filepath.Join(spoolDir, siteDir) }
 
 var reOwnDir = regexp.MustCompile(`^p\d+-[0-9a-f]{8}$`)
 
@@ -116,7 +125,7 @@ func (o *ownDir) checkPrivate() error {
 // isSpool says that names, of all that is in a directory, are a spool's and nobody else's.
 func isSpool(names []string) bool {
 	for _, name := range names {
-		if name != entryLock && !reOwnDir.MatchString(strings.TrimSuffix(name, ".lock")) {
+		if name != entryLock && name != siteDir && !reOwnDir.MatchString(strings.TrimSuffix(name, ".lock")) {
 			return false
 		}
 	}

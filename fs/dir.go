@@ -26,6 +26,9 @@ func (n *node) lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 	if err != nil {
 		return nil, n.t.errno("lookup", name, err)
 	}
+	if n.t.hidden.has(name) {
+		return nil, syscall.ENOENT
+	}
 	if known := n.GetChild(name); known != nil {
 		if f := nodeOf(known).local(); f != nil && !f.isGone() {
 			f.attr(&out.Attr)
@@ -87,6 +90,7 @@ func (d *dirHandle) load(ctx context.Context) syscall.Errno {
 	case err != nil:
 		return d.n.t.errno("readdir", p, err)
 	}
+	list = d.n.t.hidden.without(list)
 	d.list, d.changes, d.added = list, changes, nil
 	d.n.t.ahead.listed(p, list)
 	created := d.n.createdHere()

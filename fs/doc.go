@@ -29,6 +29,8 @@
 //     [Mounted.PendingErr] has the first such failure. Unmounting waits for uploads.
 //   - A mode or time set on a file that is being written is set behind its upload. On a server
 //     that can't set them they are kept, and shown, for the life of the mount.
+//   - A file that is removed, or that another is renamed over, through this mount while it is open here stays what it
+//     is for those who have it open (hidden.go), and goes with the last close; after a crash with the next mount.
 //   - Two writers through one mount share one copy. Of two mounts, or another client, the later
 //     close wins, except for O_APPEND: those bytes go behind what is there.
 //
@@ -37,8 +39,7 @@
 // Symlinks and hard links can't be made, and devices don't exist: EPERM, as on filesystems without them.
 // chown to anybody but the owner that is shown: EPERM. Extended attributes, O_TMPFILE, holes: EOPNOTSUPP. Names with CR, LF
 // or NUL: EINVAL, nothing sent. File locks are the kernel's, within this machine. O_EXCL
-// excludes others on this mount, not other clients: FTP has no exclusive create. An unlinked open file keeps what is
-// local of it; what is only on the server is gone (ESTALE). Entries that are neither files, directories nor symlinks
+// excludes others on this mount, not other clients: FTP has no exclusive create. Entries that are neither files, directories nor symlinks
 // are shown as files of mode 0. The types of entries of which the server doesn't say any are looked up one by one.
 //
 // errnoOf in errno.go is the one table of errors. It never gives ENOSYS: as the answer to one FLUSH
@@ -75,7 +76,7 @@
 //	reader.mu       a reader's downloads
 //	stream.mu       a download's buffer
 //	upload.mu       the progress of an upload
-//	overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
+//	hidden.mu, overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
 // inode tree at the time of the call (node.path): no lock keeps them from changing, and a rename waits for

@@ -363,6 +363,7 @@ var _ = (fusefs.FileReleaser)((*handle)(nil))
 // has left nothing to do.
 func (h *handle) Release(context.Context) syscall.Errno {
 	h.drop()
+	h.f.t.dropHidden(h.f.n)
 	return 0
 }
 

@@ -43,10 +43,12 @@ type tree struct {
 	inodes    atomic.Uint64
 	files     fileSet
 	overrides overrides
+	hidden    hidden
 	buffers   budget
 	doubtful  doubtful
 	ahead     *ahead
 	found     finding
+	cleaning  sync.WaitGroup // removal of what dead mounts left
 
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space
@@ -103,6 +105,7 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		t.cancel()
 		return nil, fmt.Errorf("mounting at %s: %w", mountpoint, err)
 	}
+	t.cleaning.Go(t.dropLeftovers)
 	m := &Mounted{t: t, server: server, done: make(chan struct{})}
 	go m.finish()
 	return m, nil
@@ -133,6 +136,8 @@ func (m *Mounted) finish() {
 	for _, f := range m.t.files.list() {
 		f.finish()
 	}
+	m.t.dropAllHidden()
+	m.t.cleaning.Wait()
 	m.t.cancel()
 }
 

@@ -64,6 +64,7 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	if child != nil && len(child.createdHere()) > 0 {
 		return syscall.ENOTEMPTY
 	}
+	n.t.clearOut(c, child, p)
 	if err := n.t.remote.Rmdir(c, p); err != nil {
 		return n.t.errno("rmdir", p, err)
 	}
@@ -73,56 +74,6 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 		child.vanish()
 	}
 	return 0
-}
-
-var _ = (fusefs.NodeUnlinker)((*node)(nil))
-
-// Unlink removes a file. Those who have it open keep what is local of it; what was written and
-// not uploaded is no longer meant for the server.
-func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
-	c := call(ctx)
-	defer c.end()
-	p, errno := n.change("unlink", name)
-	if errno != 0 {
-		return errno
-	}
-	child := nodeOf(n.GetChild(name))
-	onServer := true
-	if child != nil {
-		if f := child.file(); f != nil {
-			var err error
-			if onServer, err = f.detach(c); err != nil {
-				return n.t.errno("unlink", p, err)
-			}
-		}
-	}
-	if onServer {
-		if err := n.t.remote.Remove(c, p); err != nil {
-			if child != nil {
-				if f := child.file(); f != nil {
-					f.attach()
-				}
-			}
-			return n.t.errno("unlink", p, err)
-		}
-	}
-	n.changed()
-	n.t.overrides.drop(p)
-	if child != nil {
-		child.vanish()
-	}
-	return 0
-}
-
-// vanish marks a node whose name is gone.
-func (n *node) vanish() {
-	n.mu.Lock()
-	n.gone = true
-	f, last := n.open, n.last
-	n.mu.Unlock()
-	if f != nil {
-		f.setGone(last)
-	}
 }
 
 var _ = (fusefs.NodeMknoder)((*node)(nil))

@@ -39,6 +39,10 @@ type node struct {
 	pages version
 	// gone is set when this mount removed the name or put another file in its place.
 	gone bool
+	// hidden is the name beside its old one under which the server keeps an open file that lost its name, "" for
+	// none, and hiddenIn the directory. See hidden.go.
+	hidden   string
+	hiddenIn *node
 }
 
 // nodeOf returns the node behind an inode, nil for nil.
@@ -52,8 +56,12 @@ func nodeOf(i *fusefs.Inode) *node {
 // path returns the node's absolute path on the server, or ErrStale if it has none any more.
 func (n *node) path() (string, error) {
 	n.mu.Lock()
-	gone := n.gone
+	gone, hidden, in := n.gone, n.hidden, n.hiddenIn
 	n.mu.Unlock()
+	if hidden != "" {
+		dir, err := in.path()
+		return path.Join(dir, hidden), err
+	}
 	if gone {
 		return "", ftpconn.ErrStale
 	}

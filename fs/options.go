@@ -25,6 +25,9 @@ type Options struct {
 	Blocks *cache.Blocks
 	// SpoolDir holds the local copies of files being written.
 	SpoolDir string
+	// Leftovers lists the files that are on the server for as long as they are open, so that the next mount removes those that a
+	// crash leaves; nil: nothing does. It stays the caller's.
+	Leftovers *cache.Leftovers
 	// Logger gets what an errno can't say; nil discards.
 	Logger *slog.Logger
 

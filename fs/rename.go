@@ -61,7 +61,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 			err = n.t.remote.Rename(c, src, dst)
 		}
 	default:
-		err = n.t.replace(c, src, dst, source, target)
+		err = n.t.replace(c, src, dst, source, target, to)
 	}
 	n.changed()
 	to.changed()
@@ -69,7 +69,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if err != nil {
 		return n.t.errno("rename", src+" to "+dst, err)
 	}
+	n.t.hiddenMoved(src, dst)
 	if flags&renameExchange != 0 {
+		n.t.hiddenMoved(dst, src)
 		return 0
 	}
 	n.t.overrides.rename(src, dst, source != nil && source.IsDir())
@@ -105,23 +107,47 @@ func (t *tree) settle(ctx context.Context, n *node) error {
 	return nil
 }
 
-// replace renames src to dst, over what is there.
-func (t *tree) replace(ctx context.Context, src, dst string, source, target *node) error {
-	if target != nil && !target.IsDir() {
-		// An upload that is running would bring the old content back under the new file's name.
-		if f := target.file(); f != nil {
-			onServer, err := f.detach(ctx)
-			if err != nil {
-				return err
-			}
-			defer func() {
-				if !target.isGone() {
-					f.attach()
-				}
-			}()
-			_ = onServer
-		}
+// replace renames src to dst in directory dir, over what is there. Those who have the old file open keep it.
+func (t *tree) replace(ctx context.Context, src, dst string, source, target, dir *node) error {
+	if target == nil || target.IsDir() {
+		t.clearOut(ctx, target, dst)
+		return t.renameOver(ctx, src, dst, source)
 	}
+	f := target.file()
+	if f == nil {
+		return t.renameOver(ctx, src, dst, source)
+	}
+	// An upload that is running would bring the old content back under the new file's name.
+	onServer, err := f.part(ctx)
+	if err != nil {
+		return err
+	}
+	hidden := false
+	if onServer && f.needsServer() && !f.keepCopy(ctx, dst, maxReplaced) {
+		err := t.hide(ctx, dir, target, dst)
+		if err != nil {
+			t.log.Debug("an open file can't be kept under another name; a local copy is made", "path", dst, "err", err)
+			f.keepCopy(ctx, dst, maxKeptCopy)
+		}
+		hidden = err == nil
+	}
+	if hidden {
+		rest, cancel := t.finishing(ctx)
+		defer cancel()
+		if err = t.remote.Rename(rest, src, dst); err != nil {
+			_ = t.unhide(rest, target, dst) // logged there
+		}
+	} else {
+		err = t.renameOver(ctx, src, dst, source)
+	}
+	if err != nil {
+		f.attach()
+	}
+	return err
+}
+
+// renameOver renames src to dst, over a file or an empty directory.
+func (t *tree) renameOver(ctx context.Context, src, dst string, source *node) error {
 	err := t.remote.Rename(ctx, src, dst)
 	if err == nil || !mayMeanExists(err) {
 		return err

@@ -21,6 +21,7 @@ import (
 type site struct {
 	mounted *fs.Mounted
 	spool   *cache.Spool
+	left    *cache.Leftovers
 	blocks  *cache.Blocks
 	remote  ftpconn.Remote
 	log     *slog.Logger
@@ -63,6 +64,13 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		blocks.Close()
 		return nil, fmt.Errorf("spool_dir: %w", err)
 	}
+	left, err := cache.OpenLeftovers(cache.SiteDir(dir), contentSite(s.URL), log)
+	if err != nil {
+		spool.Close()
+		remote.Close()
+		blocks.Close()
+		return nil, fmt.Errorf("spool_dir: %w", err)
+	}
 	mounted, err := fs.Mount(s.Mountpoint, remote, spool, fs.Options{
 		UID: s.UID, GID: s.GID, Umask: s.Umask,
 		ReadOnly:           s.ReadOnly,
@@ -70,18 +78,20 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		NoPrefetch:         !s.Prefetch,
 		Blocks:             blocks,
 		SpoolDir:           dir,
+		Leftovers:          left,
 		Logger:             log,
 		Source:             s.Source,
 		AllowOther:         s.AllowOther,
 		DefaultPermissions: s.DefaultPermissions,
 	})
 	if err != nil {
+		left.Close()
 		spool.Close()
 		remote.Close()
 		blocks.Close()
 		return nil, explainMount(s.Mountpoint, err)
 	}
-	return &site{mounted, spool, blocks, remote, log}, nil
+	return &site{mounted, spool, left, blocks, remote, log}, nil
 }
 
 // openBlocks makes the cache of file contents, nil if there is to be none.
@@ -121,6 +131,9 @@ func (m *site) Unmount() error { return m.mounted.Unmount() }
 func (m *site) Close() error {
 	if err := m.spool.Close(); err != nil {
 		m.log.Warn("local copies can't be removed", "err", err)
+	}
+	if err := m.left.Close(); err != nil {
+		m.log.Warn("closing the list of files to remove from the server", "err", err)
 	}
 	if err := m.blocks.Close(); err != nil {
 		m.log.Warn("closing cache_dir", "err", err)

@@ -1,0 +1,266 @@
+package fs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"ftpfs/ftpconn"
+)
+
+// A file that loses its name while it is open here is renamed on the server to one that nobody else uses, in the
+// same directory, and removed at the last close: FTP knows files by name alone, and NFS clients do the same. This mount doesn't
+// show these names, others do. Where there is no need to (a small file that another is renamed over, or a server that
+// doesn't let the file be renamed), a local copy takes the place.
+
+// hiddenPrefix begins the name of a hidden file; 26 characters of chance follow.
+const hiddenPrefix = ".ftpfs-hidden-"
+
+const (
+	// maxReplaced is up to which size an open file that another is renamed over is copied: so the new one takes its
+	// place in one step, and other clients always find one of the two.
+	maxReplaced = 4 << 20
+	// maxKeptCopy is up to which size a file is copied that can't be hidden.
+	maxKeptCopy = 64 << 20
+)
+
+// hidden is the set of hidden files.
+type hidden struct {
+	count atomic.Int64
+
+	mu    sync.Mutex // guards following
+	nodes map[*node]string
+	names map[string]struct{}
+}
+
+func (h *hidden) add(n *node, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.nodes == nil {
+		h.nodes, h.names = make(map[*node]string), make(map[string]struct{})
+	}
+	h.nodes[n] = name
+	h.names[name] = struct{}{}
+	h.count.Store(int64(len(h.nodes)))
+}
+
+// remove takes a node out, and says whether it was there.
+func (h *hidden) remove(n *node) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name, ok := h.nodes[n]
+	delete(h.nodes, n)
+	delete(h.names, name)
+	h.count.Store(int64(len(h.nodes)))
+	return ok
+}
+
+// has says that name is one of ours.
+func (h *hidden) has(name string) bool {
+	if h.count.Load() == 0 {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.names[name]
+	return ok
+}
+
+// without returns a listing without what is ours. The one it gets stays as it is.
+func (h *hidden) without(list []ftpconn.Entry) []ftpconn.Entry {
+	if h.count.Load() == 0 {
+		return list
+	}
+	var kept []ftpconn.Entry
+	for i, e := range list {
+		switch {
+		case !h.has(e.Name):
+			if kept != nil {
+				kept = append(kept, e)
+			}
+		case kept == nil:
+			kept = append(make([]ftpconn.Entry, 0, len(list)), list[:i]...)
+		}
+	}
+	if kept == nil {
+		return list
+	}
+	return kept
+}
+
+func (h *hidden) list() []*node {
+	if h.count.Load() == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*node, 0, len(h.nodes))
+	for n := range h.nodes {
+		list = append(list, n)
+	}
+	return list
+}
+
+// hide renames the file p of directory dir, with the node child, to a hidden name. It isn't interrupted.
+func (t *tree) hide(ctx context.Context, dir, child *node, p string) error {
+	ctx, cancel := t.finishing(ctx)
+	defer cancel()
+	return t.moveToHidden(ctx, dir, child, p)
+}
+
+// moveToHidden moves a file from path from to a hidden name in directory dir.
+func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string) error {
+	in, err := dir.path()
+	if err != nil {
+		return err
+	}
+	name := hiddenPrefix + rand.Text()
+	to := path.Join(in, name)
+	if err := t.opt.Leftovers.Add(to); err != nil {
+		t.log.Warn("after a crash a removed file would stay on the server", "path", to, "err", err)
+	}
+	if err := t.remote.Rename(ctx, from, to); err != nil {
+		if ftpconn.IsLost(err) { // it may have happened
+			if back := t.remote.Rename(ctx, to, from); back == nil {
+				t.log.Debug("renamed back", "path", from)
+			}
+		}
+		t.opt.Leftovers.Done(to)
+		return err
+	}
+	child.mu.Lock()
+	child.hidden, child.hiddenIn = name, dir
+	child.mu.Unlock()
+	t.hidden.remove(child)
+	t.hidden.add(child, name)
+	t.opt.Leftovers.Done(from)
+	return nil
+}
+
+// unhide gives a hidden file its name p back.
+func (t *tree) unhide(ctx context.Context, child *node, p string) error {
+	from, err := child.path()
+	if err != nil {
+		return err
+	}
+	if err := t.remote.Rename(ctx, from, p); err != nil {
+		t.log.Error("a file stands under another name: it could not be replaced, nor renamed back",
+			"path", p, "now", from, "err", err)
+		t.opt.Leftovers.Done(from) // it is wanted
+		t.hidden.remove(child)
+		return err
+	}
+	child.mu.Lock()
+	child.hidden, child.hiddenIn = "", nil
+	child.mu.Unlock()
+	t.hidden.remove(child)
+	t.opt.Leftovers.Done(from)
+	return nil
+}
+
+// dropHidden removes a hidden file that nobody has open any more.
+func (t *tree) dropHidden(n *node) {
+	if t.hidden.count.Load() == 0 || n.file() != nil {
+		return
+	}
+	t.removeHidden(n)
+}
+
+// dropAllHidden removes all hidden files: the mount is gone.
+func (t *tree) dropAllHidden() {
+	for _, n := range t.hidden.list() {
+		t.removeHidden(n)
+	}
+}
+
+func (t *tree) removeHidden(n *node) {
+	p, err := n.path()
+	if !t.hidden.remove(n) {
+		return
+	}
+	if err == nil {
+		err = t.remote.Remove(t.ctx, p)
+	}
+	if err != nil && !notThere(err) {
+		t.log.Warn("a removed file is still on the server; the next mount removes it", "path", p, "err", err)
+		return
+	}
+	n.mu.Lock()
+	n.hidden, n.hiddenIn = "", nil
+	n.mu.Unlock()
+	t.opt.Leftovers.Done(p)
+}
+
+// dropLeftovers removes what mounts that crashed have left.
+func (t *tree) dropLeftovers() {
+	if t.opt.ReadOnly {
+		return
+	}
+	for _, p := range t.opt.Leftovers.Old() {
+		err := t.remote.Remove(t.ctx, p)
+		switch {
+		case err == nil:
+			t.log.Info("removed a file that an earlier mount had left", "path", p)
+		case !notThere(err):
+			t.log.Warn("a file that an earlier mount has left could not be removed", "path", p, "err", err)
+			if ftpconn.IsLost(err) || t.ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		t.opt.Leftovers.Done(p)
+	}
+}
+
+// clearOut moves the hidden files out of directory p, with the node dir, into the one above, if there is nothing else
+// in it: so that it can be removed or replaced. What fails shows in the caller's own request.
+func (t *tree) clearOut(ctx context.Context, dir *node, p string) {
+	if dir == nil || t.hidden.count.Load() == 0 {
+		return
+	}
+	var inside []*node
+	for _, n := range t.hidden.list() {
+		n.mu.Lock()
+		if n.hiddenIn == dir {
+			inside = append(inside, n)
+		}
+		n.mu.Unlock()
+	}
+	_, parent := dir.Parent()
+	if len(inside) == 0 || parent == nil {
+		return
+	}
+	if list, err := t.remote.List(ctx, p); err != nil || len(t.hidden.without(list)) > 0 {
+		return
+	}
+	ctx, cancel := t.finishing(ctx)
+	defer cancel()
+	for _, n := range inside {
+		if from, err := n.path(); err == nil {
+			if err := t.moveToHidden(ctx, nodeOf(parent), n, from); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.log.Debug("a hidden file stays where it is", "path", from, "err", err)
+			}
+		}
+	}
+}
+
+// hiddenMoved notes that the hidden files below a directory have moved with it.
+func (t *tree) hiddenMoved(from, to string) {
+	for _, n := range t.hidden.list() {
+		p, err := n.path()
+		if err != nil {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(p, from+"/"); ok {
+			if err := t.opt.Leftovers.Add(to + "/" + rest); err != nil {
+				t.log.Warn("after a crash a removed file would stay on the server", "path", to+"/"+rest, "err", err)
+			}
+			t.opt.Leftovers.Done(p)
+		}
+	}
+}

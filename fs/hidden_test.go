@@ -1,0 +1,203 @@
+package fs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+	"ftpfs/ftpconn/ftptest"
+)
+
+// left returns the names in a directory of the server, once there are want of them or five seconds have passed: the last
+// close() doesn't wait for the removal.
+func left(t *testing.T, dir string, want int) []string {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		entries, err := os.ReadDir(dir)
+		must(t, err)
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if len(names) == want || time.Now().After(deadline) {
+			return names
+		}
+	}
+}
+
+// begin opens a file and reads its first bytes.
+func begin(t *testing.T, p string, flags int) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(p, flags, 0)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	buf := make([]byte, 100)
+	_, err = io.ReadFull(f, buf)
+	must(t, err)
+	return f
+}
+
+// still fails unless f has the content want, and no name.
+func still(t *testing.T, f *os.File, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	_, err := f.ReadAt(got, 0)
+	must(t, err)
+	if !bytes.Equal(got, want) {
+		t.Error("content differs")
+	}
+	info, err := f.Stat()
+	must(t, err)
+	if st := info.Sys().(*syscall.Stat_t); st.Nlink != 0 || st.Size != int64(len(want)) {
+		t.Errorf("fstat(): %d links, %d bytes", st.Nlink, st.Size)
+	}
+}
+
+func TestOpenFileOutlivesItsNameOnServers(t *testing.T) {
+	big := pattern(12 << 20)
+	eachServer(t, func(t *testing.T, s *ftptest.Server, mnt string) {
+		s.WriteFile("big", big)
+		f := begin(t, filepath.Join(mnt, "big"), os.O_RDWR)
+		must(t, os.Remove(filepath.Join(mnt, "big")))
+		if _, err := os.Stat(filepath.Join(mnt, "big")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("stat() of the removed name: %v", err)
+		}
+		if names := left(t, mnt, 0); len(names) != 0 {
+			t.Errorf("the mount shows %q", names)
+		}
+		must(t, os.WriteFile(filepath.Join(mnt, "big"), []byte("another"), 0o644))
+		still(t, f, big)
+		want := bytes.Clone(big)
+		copy(want[7<<20:], "changed")
+		_, err := f.WriteAt([]byte("changed"), 7<<20)
+		must(t, err)
+		must(t, f.Sync())
+		still(t, f, want)
+		must(t, f.Close())
+		if names := left(t, s.Root, 1); len(names) != 1 || string(s.ReadFile("big")) != "another" {
+			t.Errorf("on the server: %q", names)
+		}
+	})
+}
+
+func TestReplacedOpenFileStaysReadableOnServers(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *ftptest.Server, mnt string) {
+		small, large := pattern(300<<10), pattern(maxReplaced+1<<20)
+		s.WriteFile("small", small)
+		s.WriteFile("large", large)
+		for name, old := range map[string][]byte{"small": small, "large": large} {
+			p := filepath.Join(mnt, name)
+			f := begin(t, p, os.O_RDONLY)
+			must(t, os.WriteFile(p+".new", []byte("new"), 0o644))
+			must(t, os.Rename(p+".new", p))
+			still(t, f, old)
+			if got := read(t, p); got != "new" {
+				t.Errorf("%s: the new file reads %q", name, got)
+			}
+			must(t, f.Close())
+		}
+		if names := left(t, s.Root, 2); len(names) != 2 || string(s.ReadFile("small"))+string(s.ReadFile("large")) != "newnew" {
+			t.Errorf("on the server: %q", names)
+		}
+	})
+}
+
+func TestTreeWithAnOpenFileCanBeRemoved(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *ftptest.Server, mnt string) {
+		old := pattern(6 << 20)
+		s.WriteFile("a/b/f", old)
+		f := begin(t, filepath.Join(mnt, "a/b/f"), os.O_RDONLY)
+		must(t, os.RemoveAll(filepath.Join(mnt, "a")))
+		still(t, f, old)
+		must(t, f.Close())
+		if names := left(t, s.Root, 0); len(names) != 0 {
+			t.Errorf("on the server: %q", names)
+		}
+	})
+}
+
+func TestHiddenFileMovesWithItsDirectory(t *testing.T) {
+	s := newSite(t)
+	must(t, os.Mkdir(filepath.Join(s.dir, "d"), 0o755))
+	old := pattern(6 << 20)
+	f := begin(t, s.put(t, "d/f", string(old)), os.O_RDONLY)
+	must(t, os.Remove(filepath.Join(s.mnt, "d/f")))
+	must(t, os.Rename(filepath.Join(s.mnt, "d"), filepath.Join(s.mnt, "e")))
+	still(t, f, old)
+	must(t, f.Close())
+	if names := left(t, filepath.Join(s.dir, "e"), 0); len(names) != 0 {
+		t.Errorf("on the server: %q", names)
+	}
+}
+
+func TestFileThatCannotBeHiddenIsCopied(t *testing.T) {
+	s := newSite(t)
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op == "Rename" {
+				return &ftpconn.ReplyError{Command: "RNFR " + p, Code: 550, Text: "no", Kind: os.ErrPermission}
+			}
+			return nil
+		}
+	})
+	old := pattern(6 << 20)
+	f := begin(t, s.put(t, "f", string(old)), os.O_RDONLY)
+	must(t, os.Remove(filepath.Join(s.mnt, "f")))
+	if names := left(t, s.dir, 0); len(names) != 0 {
+		t.Errorf("on the server: %q", names)
+	}
+	still(t, f, old)
+}
+
+func TestFailedReplaceGivesTheOpenFileItsNameBack(t *testing.T) {
+	s := newSite(t)
+	old := pattern(maxReplaced + 1)
+	f := begin(t, s.put(t, "f", string(old)), os.O_RDONLY)
+	from := s.put(t, "new", "new")
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op == "Rename" && p == "/new" {
+				return &ftpconn.ReplyError{Command: "RNFR " + p, Code: 550, Text: "no", Kind: os.ErrPermission}
+			}
+			return nil
+		}
+	})
+	if err := os.Rename(from, filepath.Join(s.mnt, "f")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("rename: %v", err)
+	}
+	must(t, f.Close())
+	s.onServer(t, "f", string(old))
+	if names := left(t, s.dir, 2); len(names) != 2 {
+		t.Errorf("on the server: %q", names)
+	}
+}
+
+func TestHiddenFilesOfACrashAreRemoved(t *testing.T) {
+	lists := t.TempDir()
+	dead, err := cache.OpenLeftovers(lists, "site", nil)
+	must(t, err)
+	first := newSite(t, func(o *Options) { o.Leftovers = dead })
+	f := begin(t, first.put(t, "f", string(pattern(6<<20))), os.O_RDONLY)
+	must(t, os.Remove(filepath.Join(first.mnt, "f")))
+	names := left(t, first.dir, 1)
+	if len(names) != 1 || !strings.HasPrefix(names[0], hiddenPrefix) {
+		t.Fatalf("on the server: %q", names)
+	}
+	must(t, dead.Close()) // as the end of the process does
+
+	list, err := cache.OpenLeftovers(lists, "site", nil)
+	must(t, err)
+	mountRemote(t, t.TempDir(), newDirRemote(first.dir), func(o *Options) { o.Leftovers = list })
+	if names := left(t, first.dir, 0); len(names) != 0 {
+		t.Errorf("on the server: %q", names)
+	}
+	must(t, f.Close())
+}

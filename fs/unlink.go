@@ -1,0 +1,150 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+)
+
+var _ = (fusefs.NodeUnlinker)((*node)(nil))
+
+// Unlink removes a name. Those who have the file open go on with it as with a file on a disk: what of it is only on the server
+// stays there under a hidden name. What was written and not uploaded is no longer meant for the server.
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("unlink", name)
+	if errno != 0 {
+		return errno
+	}
+	child := nodeOf(n.GetChild(name))
+	if err := n.t.unlink(c, n, child, p); err != nil {
+		return n.t.errno("unlink", p, err)
+	}
+	n.changed()
+	n.t.overrides.drop(p)
+	if child != nil {
+		child.vanish()
+	}
+	return 0
+}
+
+// unlink takes the file p away from directory dir on the server. child is its node, if it has one.
+func (t *tree) unlink(ctx context.Context, dir, child *node, p string) error {
+	var f *file
+	if child != nil {
+		f = child.file()
+	}
+	if f == nil {
+		return t.remote.Remove(ctx, p)
+	}
+	onServer, err := f.part(ctx)
+	if err != nil || !onServer {
+		return err
+	}
+	if f.needsServer() {
+		err = t.hide(ctx, dir, child, p)
+		if err == nil {
+			return nil
+		}
+		t.log.Debug("an open file can't be kept under another name; a local copy is made", "path", p, "err", err)
+		f.keepCopy(ctx, p, maxKeptCopy)
+	}
+	if err = t.remote.Remove(ctx, p); err != nil {
+		f.attach()
+	}
+	return err
+}
+
+// part is detach for a file whose local copy may lack what the server has: the upload that completes the server's file
+// is waited for then, because a file cut by breaking it off would be of no use to those who have it open.
+func (f *file) part(ctx context.Context) (onServer bool, err error) {
+	f.mu.Lock()
+	job, copy := f.job, f.copy
+	f.mu.Unlock()
+	if job != nil && copy != nil && len(copy.Missing(0, copy.Size())) > 0 {
+		job.finishNow()
+		select {
+		case <-job.done:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return f.detach(ctx)
+}
+
+// vanish marks a node whose name is gone.
+func (n *node) vanish() {
+	n.mu.Lock()
+	n.gone = true
+	f, last := n.open, n.last
+	n.mu.Unlock()
+	if f != nil {
+		f.setGone(last)
+	}
+}
+
+// needsServer says that there are bytes of an open file that are on the server alone.
+func (f *file) needsServer() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.copy != nil {
+		return len(f.copy.Missing(0, f.copy.Size())) > 0
+	}
+	return f.server.Size != 0
+}
+
+// keepCopy fetches all of the file p that is not here, if that is at most limit bytes, and says whether nothing of it is
+// needed on the server any more.
+func (f *file) keepCopy(ctx context.Context, p string, limit int64) bool {
+	if err := f.lockPrep(ctx); err != nil {
+		return false
+	}
+	defer f.unlockPrep()
+	copy := f.localCopy()
+	if copy == nil {
+		e, err := f.t.fresh(ctx, p, f.t.opt.TTL)
+		if err != nil || e.Size < 0 || e.Size > limit || !f.reads(versionOf(e)) {
+			return false
+		}
+		if copy, err = f.renew(p, e, true); err != nil {
+			return false
+		}
+	}
+	missing := copy.Missing(0, copy.Size())
+	var n int64
+	for _, gap := range missing {
+		n += gap.Len()
+	}
+	if n > limit {
+		return false
+	}
+	buf := make([]byte, min(n, 256<<10))
+	for _, gap := range missing {
+		for off := gap.Off; off < gap.End; {
+			n := min(int64(len(buf)), gap.End-off)
+			if err := f.fetch(ctx, copy, buf[:n], off); err != nil {
+				f.t.log.Debug("an open file can't be copied", "path", p, "err", err)
+				return false
+			}
+			off += n
+		}
+	}
+	return true
+}
+
+// reads says that all handles read version v.
+func (f *file) reads(v version) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for h := range f.handles {
+		h.r.mu.Lock()
+		same := h.r.stale == nil && h.r.ver.same(v)
+		h.r.mu.Unlock()
+		if !same {
+			return false
+		}
+	}
+	return true
+}
