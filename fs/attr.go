@@ -134,6 +134,9 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 			e, err = n.t.exact(ctx, p)
 		}
 	}
+	if n.movedFrom(ctx, p, err) {
+		return n.getattr(ctx, out)
+	}
 	if err != nil {
 		return n.t.errno("getattr", n.shownPath(), err)
 	}

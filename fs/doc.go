@@ -79,6 +79,7 @@
 //	hidden.mu, overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
-// inode tree at the time of the call (node.path): no lock keeps them from changing, and a rename waits for
-// the uploads of what it moves.
+// inode tree at the time of the call (node.path): no lock keeps them from changing. A rename waits for
+// the uploads of what it moves and holds up the next ones (moves.go); a read that finds nothing under the old name goes on
+// under the new one.
 package fs

@@ -124,6 +124,8 @@ func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string) 
 	if err := t.opt.Leftovers.Add(to); err != nil {
 		t.log.Warn("after a crash a removed file would stay on the server", "path", to, "err", err)
 	}
+	end := child.move()
+	defer end(nil)
 	if err := t.remote.Rename(ctx, from, to); err != nil {
 		if ftpconn.IsLost(err) { // it may have happened
 			if back := t.remote.Rename(ctx, to, from); back == nil {
@@ -148,6 +150,8 @@ func (t *tree) unhide(ctx context.Context, child *node, p string) error {
 	if err != nil {
 		return err
 	}
+	end := child.move()
+	defer end(nil)
 	if err := t.remote.Rename(ctx, from, p); err != nil {
 		t.log.Error("a file stands under another name: it could not be replaced, nor renamed back",
 			"path", p, "now", from, "err", err)

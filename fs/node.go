@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +42,10 @@ type node struct {
 	// none, and hiddenIn the directory. See hidden.go.
 	hidden   string
 	hiddenIn *node
+	// moving is closed at the end of the rename that is under way, nil if there is none; to is where the last one led. See
+	// moves.go.
+	moving chan struct{}
+	to     *place
 }
 
 // nodeOf returns the node behind an inode, nil for nil.
@@ -51,32 +54,6 @@ func nodeOf(i *fusefs.Inode) *node {
 		return nil
 	}
 	return i.Operations().(*node)
-}
-
-// path returns the node's absolute path on the server, or ErrStale if it has none any more.
-func (n *node) path() (string, error) {
-	n.mu.Lock()
-	gone, hidden, in := n.gone, n.hidden, n.hiddenIn
-	n.mu.Unlock()
-	if hidden != "" {
-		dir, err := in.path()
-		return path.Join(dir, hidden), err
-	}
-	if gone {
-		return "", ftpconn.ErrStale
-	}
-	root := n.t.root.EmbeddedInode()
-	var names []string
-	for i := n.EmbeddedInode(); i != root; {
-		name, parent := i.Parent()
-		if parent == nil {
-			return "", ftpconn.ErrStale
-		}
-		names = append(names, name)
-		i = parent
-	}
-	slices.Reverse(names)
-	return "/" + strings.Join(names, "/"), nil
 }
 
 // shownPath is path for the log.

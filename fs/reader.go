@@ -94,6 +94,9 @@ func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error
 		if errors.Is(err, ftpconn.ErrStale) {
 			return n, r.outdated(err)
 		}
+		if r.n.movedFrom(ctx, s.path, err) {
+			continue
+		}
 		if broken++; definite(err) || broken >= maxAttempts {
 			return n, err
 		}
@@ -230,6 +233,8 @@ func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, b
 	}
 	e, err := r.n.t.fresh(ctx, p, maxAge)
 	switch {
+	case r.n.movedFrom(ctx, p, err):
+		return r.compare(ctx, pos, maxAge, broke)
 	case notThere(err):
 		err = fmt.Errorf("%s was removed while it was read: %w", p, ftpconn.ErrStale)
 	case err != nil:

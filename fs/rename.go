@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,8 +23,7 @@ const (
 var _ = (fusefs.NodeRenamer)((*node)(nil))
 
 // Rename moves a file or directory, over an existing target if there is one. What is not uploaded yet
-// is uploaded first, under the old name. The target is never removed before the source has its name,
-// except for an empty directory, which some servers don't replace.
+// is uploaded first, under the old name. The target is never removed before the source has its name.
 func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	c := call(ctx)
 	defer c.end()
@@ -42,19 +40,27 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		return syscall.EINVAL
 	}
 	source, target := nodeOf(n.GetChild(name)), nodeOf(to.GetChild(newName))
-	if err := n.t.settle(c, source); err != nil {
+	end, err := n.t.beginMove(c, source)
+	if err != nil {
 		return n.t.errno("rename", src, err)
 	}
-	if flags != 0 {
-		if err := n.t.settle(c, target); err != nil {
-			return n.t.errno("rename", dst, err)
-		}
-	}
-	var err error
+	var gone *place
+	defer func() { end(gone) }()
 	switch {
 	case flags&renameExchange != 0:
-		err = n.t.exchange(c, src, dst)
+		var endTarget func(*place)
+		if endTarget, err = n.t.beginMove(c, target); err != nil {
+			break
+		}
+		if err = n.t.exchange(c, src, dst); err != nil {
+			endTarget(nil)
+			break
+		}
+		endTarget(&place{to.EmbeddedInode(), newName, n.EmbeddedInode(), name})
 	case flags&renameNoReplace != 0:
+		if err = n.t.settle(c, target); err != nil {
+			break
+		}
 		if _, err = n.t.fresh(c, dst, time.Second); err == nil {
 			return syscall.EEXIST
 		} else if notThere(err) {
@@ -62,6 +68,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		}
 	default:
 		err = n.t.replace(c, src, dst, source, target, to)
+	}
+	if err == nil {
+		gone = &place{n.EmbeddedInode(), name, to.EmbeddedInode(), newName}
 	}
 	n.changed()
 	to.changed()
@@ -79,32 +88,6 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		target.vanish()
 	}
 	return 0
-}
-
-// settle brings what is not uploaded of a file, or of the open files in a directory, to the server.
-func (t *tree) settle(ctx context.Context, n *node) error {
-	if n == nil {
-		return nil
-	}
-	if !n.IsDir() {
-		if f := n.file(); f != nil {
-			return f.upload(ctx)
-		}
-		return nil
-	}
-	dir, err := n.path()
-	if err != nil {
-		return err
-	}
-	for _, f := range t.files.list() {
-		if p, err := f.n.path(); err != nil || !strings.HasPrefix(p, dir+"/") {
-			continue
-		}
-		if err := f.upload(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // replace renames src to dst in directory dir, over what is there. Those who have the old file open keep it.
@@ -166,12 +149,9 @@ func (t *tree) renameOver(ctx context.Context, src, dst string, source *node) er
 		case len(list) > 0:
 			return ftpconn.ErrNotEmpty
 		}
-		if rmErr := t.remote.Rmdir(ctx, dst); rmErr != nil {
-			return err
-		}
-		return t.remote.Rename(ctx, src, dst)
+		return t.renameAside(ctx, src, dst, err, t.remote.Rmdir)
 	}
-	return t.renameAside(ctx, src, dst, err)
+	return t.renameAside(ctx, src, dst, err, t.remote.Remove)
 }
 
 // mayMeanExists says that a refusal of RNTO may be for the target's existence: Apache FtpServer 553, IIS
@@ -184,8 +164,8 @@ func mayMeanExists(err error) bool {
 
 // renameAside replaces dst on a server whose RNTO doesn't: dst steps aside, and comes back if src
 // can't take its place. refused is the server's refusal of the direct way, returned if it holds
-// for the other way too.
-func (t *tree) renameAside(ctx context.Context, src, dst string, refused error) error {
+// for the other way too; remove is for what stepped aside.
+func (t *tree) renameAside(ctx context.Context, src, dst string, refused error, remove func(context.Context, string) error) error {
 	aside := sideName(dst)
 	if err := t.remote.Rename(ctx, dst, aside); err != nil {
 		return refused
@@ -200,9 +180,13 @@ func (t *tree) renameAside(ctx context.Context, src, dst string, refused error) 
 		}
 		return err
 	}
-	if err := t.remote.Remove(ctx, aside); err != nil {
+	if err := t.opt.Leftovers.Add(aside); err != nil {
+		t.log.Debug("after a crash a replaced file may stay on the server", "path", aside, "err", err)
+	}
+	if err := remove(ctx, aside); err != nil {
 		t.log.Warn("the replaced file could not be removed", "path", aside, "err", err)
 	}
+	t.opt.Leftovers.Done(aside)
 	return nil
 }
 
@@ -239,10 +223,4 @@ func sideName(p string) string {
 // the Remote's own timeouts bound it.
 func (t *tree) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(context.WithoutCancel(ctx))
-}
-
-func (n *node) isGone() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.gone
 }

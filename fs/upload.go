@@ -247,7 +247,7 @@ func (u *upload) attempts(ctx context.Context) error {
 			u.upTo = plan.Version
 			return nil
 		}
-		p, err := u.f.n.path()
+		p, err := u.f.n.settledPath(ctx)
 		if err != nil {
 			return err
 		}
@@ -314,7 +314,7 @@ func (u *upload) attributes(ctx context.Context) error {
 	if !hasMode && mtime.IsZero() {
 		return nil
 	}
-	p, err := f.n.path()
+	p, err := f.n.settledPath(ctx)
 	if err != nil {
 		return err
 	}

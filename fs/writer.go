@@ -52,7 +52,7 @@ func (f *file) writable(ctx context.Context) (*cache.SpoolFile, error) {
 	if c := f.writableNow(); c != nil {
 		return c, nil
 	}
-	p, err := f.n.path()
+	p, err := f.n.settledPath(ctx)
 	if err != nil {
 		return nil, err
 	}
