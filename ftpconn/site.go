@@ -32,7 +32,6 @@ type site struct {
 	noChmod  bool
 	noSpace  bool
 	noTLS13  bool
-	strict   bool // data may only come after the 1yz reply: see setFeat
 	pyftpd   bool // the server is pyftpdlib: see isPyftpdlib
 	direct   bool // connections end at the server itself; constant
 	sized    bool // a SIZE behind a STOR was right once
