@@ -141,6 +141,9 @@ func (m *Mounted) finish() {
 	m.t.cancel()
 }
 
+// WaitGone returns when the mount is gone, by whatever way; what was written may still be on its way to the server.
+func (m *Mounted) WaitGone() { m.server.Wait() }
+
 // Wait returns when the mount is gone, by whatever way, and what was written is on the server or has
 // failed; see PendingErr.
 func (m *Mounted) Wait() { <-m.done }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,8 +16,8 @@ import (
 
 // A serving process listens on an abstract Unix socket named after its mount's device number. Whoever unmounts
 // connects before, and reads until the end of the stream, which comes with the end of the process.
-// Nothing is accepted until the mount is gone; then everyone who waits gets the process's last word, lifelineOK or what
-// failed. A process that dies without a word resets the connections.
+// Everyone who waits gets the process's last word, lifelineOK or what failed. A process that dies without a word resets
+// the connections. When the mount is gone the kernel gives its number to the next one, so the name is given up then.
 //
 // Abstract names aren't protected, so the watcher asks the kernel whether the peer is the user
 // who mounted (SO_PEERCRED). A mount from another network namespace can't be watched.
@@ -26,17 +28,48 @@ const lifelineOK = "ok"
 
 // lifeline is the serving side.
 type lifeline struct {
+	mu      sync.Mutex // guards following
 	l       *net.UnixListener
 	waiting []int // descriptors that are closed by the end of the process
 }
 
+// numberFree is how long a mount that is gone may keep its number's name.
+const numberFree = 3 * time.Second
+
 // newLifeline listens for those who will wait for the end of the mount on dev.
 func newLifeline(dev string) (*lifeline, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lifelineName(dev), Net: "unix"})
-	if err != nil {
-		return nil, err
+	for deadline := time.Now().Add(numberFree); ; time.Sleep(5 * time.Millisecond) {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lifelineName(dev), Net: "unix"})
+		if err == nil {
+			return &lifeline{l: l}, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return nil, err
+		}
 	}
-	return &lifeline{l: l}, nil
+}
+
+// release gives up the name; those who wait already go on waiting. Safe on a nil lifeline, and more than once.
+func (ll *lifeline) release() {
+	if ll == nil {
+		return
+	}
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	raw, err := ll.l.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for {
+			c, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if err != nil {
+				return // EAGAIN: that was all
+			}
+			ll.waiting = append(ll.waiting, c)
+		}
+	})
+	ll.l.Close()
 }
 
 // end tells the waiting what became of the mount (nil: all is well). Their streams end with the
@@ -49,20 +82,12 @@ func (ll *lifeline) end(err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	raw, err := ll.l.SyscallConn()
-	if err != nil {
-		return
+	ll.release()
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	for _, c := range ll.waiting {
+		_, _ = unix.Write(c, []byte(text))
 	}
-	_ = raw.Control(func(fd uintptr) {
-		for {
-			c, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-			if err != nil {
-				return // EAGAIN: that was all
-			}
-			_, _ = unix.Write(c, []byte(text))
-			ll.waiting = append(ll.waiting, c)
-		}
-	})
 }
 
 // serverWatch is the waiting side; its zero value knows of no server.

@@ -74,3 +74,18 @@ func TestWaitingForTheEndCanBeInterrupted(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestNextMountGetsItsNumberWhileTheLastOneStillUploads(t *testing.T) {
+	first, w := testLifeline(t, os.Getuid())
+	first.release() // the mount is gone
+	second, next := testLifeline(t, os.Getuid())
+	defer die(second)
+	if next.c == nil {
+		t.Error("the next mount can't be watched")
+	}
+	first.end(errors.New("one file is lost"))
+	die(first)
+	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "one file is lost") {
+		t.Errorf("%v", err)
+	}
+}

@@ -120,6 +120,9 @@ func contentSite(u siteURL) string {
 	return fmt.Sprintf("ftp://%s@%s/%s", url.PathEscape(u.User), net.JoinHostPort(strings.ToLower(u.Host), strconv.Itoa(port)), u.Root)
 }
 
+// WaitGone returns when the mount is gone, by whoever's hand.
+func (m *site) WaitGone() { m.mounted.WaitGone() }
+
 // Wait returns when the mount is gone, by whoever's hand, and what was written is on the server or lost.
 func (m *site) Wait() { m.mounted.Wait() }
 
