@@ -55,7 +55,8 @@
 //
 // An open file is a handle; the handles of one inode share a file, which hangs on its node while it is open. A
 // handle reads through a reader (one version, up to four downloads), each download being a stream with a goroutine
-// that reads ahead. What downloads bring goes to the blocks (cache.Blocks), which are looked at first. As soon as
+// that reads ahead. The answer to a large read is lent from the download's buffers, and the kernel copies it from there
+// (loan.go). What downloads bring goes to the blocks (cache.Blocks), which are looked at first. As soon as
 // something is written the file has a local copy, and all handles read that. Bringing it to the
 // server is an upload, with a goroutine of its own, at most one for a file.
 //

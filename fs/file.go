@@ -330,18 +330,24 @@ var _ = (fusefs.FileReader)((*handle)(nil))
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	n, err := h.read(c, dest, off)
+	l := new(loan)
+	n, err := h.read(c, dest, off, l)
 	if err != nil {
+		l.Done()
 		return nil, h.f.t.errno("read", h.f.n.shownPath(), err)
+	}
+	if l.n > 0 {
+		return l, 0
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-func (h *handle) read(ctx context.Context, dest []byte, off int64) (int, error) {
+// read fills dest with what is at off or, if that is in one piece, makes it l.
+func (h *handle) read(ctx context.Context, dest []byte, off int64, l *loan) (int, error) {
 	for {
 		copy := h.f.localCopy()
 		if copy == nil {
-			return h.r.readAt(ctx, dest, off)
+			return h.r.read(ctx, dest, off, l)
 		}
 		n, err := h.f.readLocal(ctx, copy, dest, off)
 		if errors.Is(err, errReplaced) {

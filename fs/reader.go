@@ -48,6 +48,12 @@ func newReader(n *node, ver version) *reader {
 // of the file. A download that breaks is taken up where it broke if the file is still the same
 // version; if it isn't the answer is ErrStale, never bytes of two versions.
 func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error) {
+	return r.read(ctx, dest, off, nil)
+}
+
+// read is readAt, except that what is in one piece in a download may be made l, if there is one, instead of being copied
+// to dest. Without an error l has all that is returned, or nothing.
+func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int, error) {
 	n, broken, from := 0, 0, int64(-1)
 	if err := r.identify(ctx); err != nil {
 		return 0, err
@@ -69,8 +75,20 @@ func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error
 		if err != nil {
 			return n, err
 		}
-		m, err := s.read(ctx, dest[n:], pos)
-		r.used(s, pos, dest[n:n+m])
+		to := l
+		if n > 0 {
+			to = nil
+		}
+		m, err := s.bring(ctx, dest[n:], pos, to)
+		if l != nil && l.n > 0 {
+			r.used(s, pos, l.parts...)
+			if m < len(dest) && !r.reached(pos+int64(m)) {
+				l.copy(dest)
+				l.Done()
+			}
+		} else {
+			r.used(s, pos, dest[n:n+m])
+		}
 		n += m
 		switch {
 		case err == nil:

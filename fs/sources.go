@@ -151,16 +151,23 @@ func (r *reader) continuesLocked(pos int64) bool {
 	return true
 }
 
-// used takes note that a read which stream served is over, and what it brought.
-func (r *reader) used(s *source, off int64, data []byte) {
+// used takes note that a read at off which stream served is over, and what it brought.
+func (r *reader) used(s *source, off int64, parts ...[]byte) {
+	n := int64(0)
+	for _, p := range parts {
+		n += int64(len(p))
+	}
 	r.mu.Lock()
 	s.using--
-	s.served += int64(len(data))
-	s.high = max(s.high, off+int64(len(data)))
+	s.served += n
+	s.high = max(s.high, off+n)
 	served := s.served
 	r.mu.Unlock()
-	if len(data) > 0 {
-		r.kept(s, off, data, served)
+	for _, p := range parts {
+		if len(p) > 0 {
+			r.kept(s, off, p, served)
+			off += int64(len(p))
+		}
 	}
 }
 

@@ -54,13 +54,13 @@ type stream struct {
 	landed func(error) // called once when the download is over
 
 	mu      sync.Mutex // guards following
-	chunks  [][]byte   // chunks[i] begins at base + i*chunkSize; nil where nothing has come
+	chunks  []*chunk   // chunks[i] begins at base + i*chunkSize; nil where nothing has come
 	base    int64
 	end     int64    // [base, end) is here, and of one version
 	want    int64    // furthest end of a request
 	window  int64    // bytes read ahead of want
 	grown   int64    // how far want moved since the window grew
-	free    [][]byte // chunks for the next use
+	free    []*chunk // chunks for the next use
 	waiting []*waiter
 	room    chan struct{} // closed when there may be room for more; nil if nobody waits for it
 	closed  bool
@@ -233,9 +233,9 @@ func (s *stream) copyLocked(dest []byte, off int64) int {
 	}
 	for n < len(dest) && off+int64(n) < s.end {
 		at := off + int64(n) - s.base
-		chunk := s.chunks[at/chunkSize]
+		data := s.chunks[at/chunkSize].data
 		have := min(int64(chunkSize), s.end-s.base-at/chunkSize*chunkSize)
-		n += copy(dest[n:], chunk[at%chunkSize:have])
+		n += copy(dest[n:], data[at%chunkSize:have])
 	}
 	return n
 }
@@ -250,15 +250,23 @@ func (s *stream) dropLocked() {
 		low = min(low, w.pos)
 	}
 	for len(s.chunks) > 0 && s.base+chunkSize <= low && s.base+chunkSize <= s.end {
-		chunk := s.chunks[0]
+		s.letGoLocked(s.chunks[0])
 		s.chunks[0] = nil
 		s.chunks = s.chunks[1:]
 		s.base += chunkSize
-		if len(chunk) == chunkSize && s.fetchers > 0 && (len(s.free) < keptFree || s.target > 1) {
-			s.free = append(s.free, chunk)
-		} else {
-			s.buffers.used.Add(-int64(len(chunk)))
-		}
+	}
+}
+
+// letGoLocked keeps a chunk for the next use or gives its memory back, now or when it is no longer lent.
+func (s *stream) letGoLocked(c *chunk) {
+	switch {
+	case c == nil:
+	case c.lent > 0:
+		c.gone = true
+	case len(c.data) == chunkSize && s.fetchers > 0 && (len(s.free) < keptFree || s.target > 1):
+		s.free = append(s.free, c)
+	default:
+		s.buffers.used.Add(-int64(len(c.data)))
 	}
 }
 
@@ -286,11 +294,11 @@ func (s *stream) bufferLocked(off int64) []byte {
 			if s.limit >= 0 {
 				size = min(size, s.limit-s.base-int64(i)*chunkSize)
 			}
-			s.chunks[i] = make([]byte, size)
+			s.chunks[i] = &chunk{data: make([]byte, size)}
 			s.buffers.used.Add(size)
 		}
 	}
-	return s.chunks[i][(off-s.base)%chunkSize:]
+	return s.chunks[i].data[(off-s.base)%chunkSize:]
 }
 
 // finish ends the download with err, unless it has ended.
@@ -326,7 +334,7 @@ func (s *stream) close() {
 
 func (s *stream) releaseLocked() {
 	for _, c := range s.chunks {
-		s.buffers.used.Add(-int64(len(c)))
+		s.letGoLocked(c)
 	}
 	s.trimLocked(0)
 	s.chunks, s.base = nil, s.end
