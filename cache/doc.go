@@ -68,6 +68,12 @@
 // A Blocks has one mutex for memory, and its disk one for the queue, both for memory operations only, in this order, and
 // one that is held while the disk is written and while files are removed from it; that one is taken first.
 //
+// # Attrs and Leftovers: what the next mount is to know
+//
+// [Attrs] remembers modes and times that were set and the server doesn't keep, [Leftovers] the files that are on the server for
+// a while only. Both are files in SiteDir, one or more for a site, which mounts of one site share under locks; each type says what
+// a crash can cost.
+//
 // # What it doesn't see
 //
 // Aliases: a directory reached by two paths (a symlink inside the site) is two directories here, and a

@@ -26,6 +26,7 @@ func (m *Meta) Mkdir(ctx context.Context, path string) error {
 	}
 	m.dropTreeLocked(path)
 	m.putLocked(path, m.newEntryLocked(path, ftpconn.Dir))
+	m.stirLocked(path)
 	if m.ttl > 0 {
 		now := m.now()
 		l := m.dirLocked(path)
@@ -48,6 +49,7 @@ func (m *Meta) Rmdir(ctx context.Context, path string) error {
 		return err
 	}
 	m.goneLocked(path)
+	m.stirLocked(path)
 	return nil
 }
 
@@ -61,6 +63,7 @@ func (m *Meta) Remove(ctx context.Context, path string) error {
 		return err
 	}
 	m.goneLocked(path)
+	m.stirLocked(path)
 	return nil
 }
 
@@ -81,6 +84,8 @@ func (m *Meta) Rename(ctx context.Context, from, to string) error {
 		return err
 	}
 	m.movedLocked(from, to)
+	m.stirLocked(from)
+	m.stirLocked(to)
 	return nil
 }
 
@@ -320,6 +325,17 @@ func (m *Meta) changedLocked(err error, path string, part attrs, edit func(*ftpc
 	m.amendLocked(path, func(n note) note {
 		n.ownSeq, n.own, n.noExact = m.seq, n.own|part, time.Time{}
 		return n
+	})
+}
+
+// stirLocked notes that the directory of path has another time by now: rsync looks at it before it sets its own.
+func (m *Meta) stirLocked(path string) {
+	dir, _ := split(path)
+	if e, _, st := m.lookupLocked(dir); st != present || e.Type != ftpconn.Dir {
+		return
+	}
+	m.changedLocked(nil, dir, attrTime, func(e *ftpconn.Entry) {
+		e.ModTime, e.ModPrecision = m.now().UTC().Truncate(time.Second), Provisional
 	})
 }
 

@@ -102,6 +102,9 @@ func (u *metaUpload) end(err error, confirmed bool) {
 		}
 		e.Size = size
 		m.putLocked(u.path, e)
+		if !had {
+			m.stirLocked(u.path)
+		}
 	}
 }
 

@@ -27,8 +27,8 @@
 //     at once, because shells don't look at what close() of a redirection returns.
 //   - What can't be reported (a shared mapping written after close(), a caller that was killed) is logged, and
 //     [Mounted.PendingErr] has the first such failure. Unmounting waits for uploads.
-//   - A mode or time set on a file that is being written is set behind its upload. On a server
-//     that can't set them they are kept, and shown, for the life of the mount.
+//   - A mode or time set on a file that is being written is set behind its upload. What a server doesn't keep of them
+//     is remembered here (overrides.go, cache.Attrs), also across mounts, or refused ([Options.StrictAttrs]).
 //   - A file that is removed, or that another is renamed over, through this mount while it is open here stays what it
 //     is for those who have it open (hidden.go), and goes with the last close; after a crash with the next mount.
 //   - Two writers through one mount share one copy. Of two mounts, or another client, the later

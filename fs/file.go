@@ -208,8 +208,8 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		f.setMode, f.hasMode = mode&0o7777, true
 	}
 	f.mu.Unlock()
-	n.t.overrides.drop(p)
-	n.changed()
+	n.t.overrides.Drop(p)
+	n.stirred(p)
 	f.attr(&out.Attr)
 	out.SetEntryTimeout(n.t.kernelTTL)
 	return i, h, 0, 0

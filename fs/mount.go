@@ -120,6 +120,10 @@ func newTree(remote ftpconn.Remote, spool *cache.Spool, opt Options) *tree {
 		kernelTTL: min(max(opt.TTL, 0), maxKernelTTL),
 		started:   time.Now(),
 	}
+	t.overrides.Attrs, t.overrides.strict = opt.Attrs, opt.StrictAttrs
+	if t.overrides.Attrs == nil || opt.StrictAttrs {
+		t.overrides.Attrs = cache.NewAttrs(cache.MaxAttrs)
+	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -37,8 +36,8 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	if err := n.t.remote.Mkdir(c, p); err != nil {
 		return nil, n.t.errno("mkdir", p, err)
 	}
-	n.changed()
-	n.t.overrides.drop(p)
+	n.stirred(p)
+	n.t.overrides.Drop(p)
 	if mode&0o077 == 0 {
 		n.t.chmod(c, p, mode&0o7777)
 	}
@@ -68,11 +67,11 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	if err := n.t.remote.Rmdir(c, p); err != nil {
 		return n.t.errno("rmdir", p, err)
 	}
-	n.changed()
-	n.t.overrides.drop(p)
+	n.stirred(p)
 	if child != nil {
-		child.vanish()
+		child.vanish(p)
 	}
+	n.t.overrides.Drop(p)
 	return 0
 }
 
@@ -95,7 +94,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	if err := n.t.storeEmpty(c, p); err != nil {
 		return nil, n.t.errno("mknod", p, err)
 	}
-	n.changed()
+	n.stirred(p)
 	e := ftpconn.Entry{Name: name, Type: ftpconn.File, UID: -1, GID: -1}
 	if got, err := n.t.stat(c, p); err == nil {
 		e = got
@@ -134,23 +133,9 @@ func (n *node) noLinks() syscall.Errno {
 	return syscall.EPERM
 }
 
-// chmod sets permission bits on the server, and where the server can't, in the overrides of this mount.
-// A failure is logged: it is for callers whose main work is done.
+// chmod is setMode for callers whose main work is done: a failure is logged.
 func (t *tree) chmod(ctx context.Context, p string, mode uint32) {
 	if err := t.setMode(ctx, p, mode); err != nil {
 		t.errno("chmod", p, err)
 	}
-}
-
-// setMode is chmod with the error.
-func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
-	err := t.remote.Chmod(ctx, p, mode)
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.overrides.setMode(p, mode)
-		return nil
-	}
-	if err == nil {
-		t.overrides.dropMode(p)
-	}
-	return err
 }

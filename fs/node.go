@@ -32,7 +32,7 @@ type node struct {
 	mu sync.Mutex // guards following
 	// open is the state that the open handles of a file share; nil when there are none.
 	open *file
-	// last is the entry last shown to the kernel.
+	// last is the entry that was shown to the kernel last, as the server has it.
 	last ftpconn.Entry
 	// pages is the version of which the kernel may hold pages; zero if that isn't known.
 	pages version
@@ -99,6 +99,12 @@ func (n *node) local() *file {
 // changed tells directory handles that this mount changed an entry of directory n.
 func (n *node) changed() { n.changes.Add(1) }
 
+// stirred is changed for a name p in n that was made or removed: which changes the time of n on the server.
+func (n *node) stirred(p string) {
+	n.changed()
+	n.t.overrides.dropTime(path.Dir(p))
+}
+
 // parentChanged is changed for the directory that n is in.
 func (n *node) parentChanged() {
 	if _, p := n.Parent(); p != nil {
@@ -135,7 +141,7 @@ func (n *node) show(ctx context.Context, e ftpconn.Entry, p string, ino uint64, 
 		out.SetEntryTimeout(n.t.kernelTTL)
 		return i
 	}
-	e = c.refine(n.t.overrides.apply(p, e))
+	e = n.t.overrides.apply(p, c.refine(e))
 	n.t.attr(e, &out.Attr)
 	out.SetEntryTimeout(n.t.kernelTTL)
 	out.SetAttrTimeout(n.t.attrTTL(e))
@@ -143,7 +149,7 @@ func (n *node) show(ctx context.Context, e ftpconn.Entry, p string, ino uint64, 
 }
 
 // refine keeps an exact time that was learned of a file when a listing tells the same time
-// less exactly, and remembers what is shown.
+// less exactly, and remembers what the server shows.
 func (n *node) refine(e ftpconn.Entry) ftpconn.Entry {
 	n.mu.Lock()
 	defer n.mu.Unlock()

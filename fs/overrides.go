@@ -1,119 +1,146 @@
 package fs
 
 import (
-	"strings"
+	"context"
+	"errors"
+	"io/fs"
 	"sync"
 	"time"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
-// maxOverrides bounds the memory that a server without chmod or times costs. At the bound all are
-// forgotten, and the server's own values show.
-const maxOverrides = 200_000
-
-// override is a mode or time that was set through this mount on a server that can't keep it.
-type override struct {
-	mode    uint32
-	hasMode bool
-	mtime   time.Time // zero for none
-	// The file that mtime was set on: another size, or another time on the server, is another file.
-	size   int64
-	server time.Time // zero if not known
-}
-
-// overrides keeps, for the life of a mount, what chmod() and utimensat() set on a server that has no
-// command for it, so that cp -a, tar and rsync find what they set. By path; all methods
-// may be called concurrently.
+// overrides is what chmod() and utimensat() set and the server doesn't keep, so that cp -a, tar, rsync and make find what they
+// set: all of it on a server without a command for it, of others what theirs cuts off. What somebody else
+// sets or writes later on the server shows.
 type overrides struct {
-	mu sync.Mutex // guards following
-	m  map[string]override
+	*cache.Attrs
+	strict bool // nothing is remembered; what the server can't keep is refused
+
+	modesLost, timesLost sync.Once // that was logged
 }
 
-func (o *overrides) update(p string, change func(*override)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.m == nil || len(o.m) >= maxOverrides {
-		o.m = make(map[string]override)
-	}
-	v := o.m[p]
-	change(&v)
-	if !v.hasMode && v.mtime.IsZero() {
-		delete(o.m, p)
-		return
-	}
-	o.m[p] = v
-}
-
-func (o *overrides) setMode(p string, mode uint32) {
-	o.update(p, func(v *override) { v.mode, v.hasMode = mode&0o7777, true })
+// setMode remembers permission bits. server is what the server is to show meanwhile, if that is known.
+func (o *overrides) setMode(p string, mode uint32, server uint32, known bool) {
+	o.Update(p, func(v *cache.Attr) {
+		v.Mode, v.HasMode = mode&0o7777, true
+		v.ServerMode, v.HasServerMode = server, known
+	})
 }
 
 func (o *overrides) dropMode(p string) {
-	o.update(p, func(v *override) { v.hasMode = false })
+	o.Update(p, func(v *cache.Attr) { v.Mode, v.HasMode, v.ServerMode, v.HasServerMode = 0, false, 0, false })
 }
 
-// setTime remembers a time for a file of size bytes. Its time on the server is learned from the next
-// entry that has an exact one.
-func (o *overrides) setTime(p string, mtime time.Time, size int64) {
-	o.update(p, func(v *override) { v.mtime, v.size, v.server = mtime, size, time.Time{} })
+// setTime remembers a time for the file of which the server shows this version. What isn't known of it is learned from the next
+// entry.
+func (o *overrides) setTime(p string, mtime time.Time, server version) {
+	o.Update(p, func(v *cache.Attr) {
+		v.ModTime, v.Size, v.ServerTime, v.Precision = mtime, server.size, server.time, server.precision
+		if server.precision == cache.Provisional {
+			v.ServerTime, v.Precision = time.Time{}, 0
+		}
+	})
 }
 
 func (o *overrides) dropTime(p string) {
-	o.update(p, func(v *override) { v.mtime = time.Time{} })
+	o.Update(p, func(v *cache.Attr) { v.ModTime, v.Size, v.ServerTime, v.Precision = time.Time{}, 0, time.Time{}, 0 })
 }
 
-// drop forgets a file or an empty directory.
-func (o *overrides) drop(p string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.m, p)
-}
-
-// rename moves a path, and everything below it if it is a directory.
-func (o *overrides) rename(from, to string, dir bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.m) == 0 {
-		return
-	}
-	delete(o.m, to)
-	if v, ok := o.m[from]; ok {
-		delete(o.m, from)
-		o.m[to] = v
-	}
-	if !dir {
-		return
-	}
-	for k, v := range o.m {
-		if rest, ok := strings.CutPrefix(k, from+"/"); ok {
-			delete(o.m, k)
-			o.m[to+"/"+rest] = v
-		}
-	}
-}
-
-// apply returns e as this mount shows it.
+// apply returns an entry of the server as this mount shows it.
 func (o *overrides) apply(p string, e ftpconn.Entry) ftpconn.Entry {
-	o.mu.Lock()
-	v, ok := o.m[p]
-	o.mu.Unlock()
+	v, ok := o.Get(p)
 	if !ok {
 		return e
 	}
-	if v.hasMode {
-		e.Mode, e.HasMode = uint16(v.mode), true
-	}
-	if !v.mtime.IsZero() {
-		was, now := version{v.size, v.server, time.Second}, versionOf(e)
-		if e.Type != ftpconn.Dir && !was.same(now) {
-			o.dropTime(p)
-			return e
+	if v.HasMode {
+		seen := uint32(e.Mode)
+		switch {
+		case !e.HasMode, v.HasServerMode && seen == v.ServerMode, seen == v.Mode:
+			e.Mode, e.HasMode = uint16(v.Mode), true
+		case !v.HasServerMode:
+			o.Update(p, func(v *cache.Attr) { v.ServerMode, v.HasServerMode = seen, true })
+			e.Mode = uint16(v.Mode)
+		default:
+			o.dropMode(p)
 		}
-		if v.server.IsZero() && now.exact() {
-			o.update(p, func(v *override) { v.server = now.time })
-		}
-		e.ModTime, e.ModPrecision = v.mtime, time.Nanosecond
 	}
+	if v.ModTime.IsZero() {
+		return e
+	}
+	was, now := version{v.Size, v.ServerTime, v.Precision}, versionOf(e)
+	if e.Type != ftpconn.File {
+		was.size = -1
+	}
+	if !was.same(now) {
+		o.dropTime(p)
+		return e
+	}
+	if !now.time.IsZero() && now.precision != cache.Provisional && (was.time.IsZero() || now.precision < was.precision) {
+		o.Update(p, func(v *cache.Attr) { v.ServerTime, v.Precision = now.time, now.precision })
+	}
+	e.ModTime, e.ModPrecision = v.ModTime, time.Nanosecond
 	return e
+}
+
+// lost says that a server answered a request to set something with no, whatever the reason, except that there is no such file.
+func lost(err error) bool {
+	var reply *ftpconn.ReplyError
+	return errors.Is(err, errors.ErrUnsupported) || errors.As(err, &reply) && !reply.Temporary() && !ftpconn.IsLost(err) &&
+		!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ftpconn.ErrLogin) && !errors.Is(err, ftpconn.ErrTooMany)
+}
+
+// setMode sets permission bits: on the server, and what it doesn't keep or show of them here.
+func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
+	o := &t.overrides
+	err := t.remote.Chmod(ctx, p, mode)
+	switch {
+	case o.strict:
+	case err == nil && mode&0o7000 != 0: // vsftpd 3.0.3 takes 0777 of them
+		o.setMode(p, mode, mode&0o777, true)
+	case err == nil && !t.remote.Features().Modes:
+		o.setMode(p, mode, 0, false)
+	case err == nil:
+		o.dropMode(p)
+	case lost(err):
+		o.modesLost.Do(func() {
+			t.log.Info("the server doesn't set permission bits; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
+		})
+		o.setMode(p, mode, 0, false)
+		return nil
+	}
+	return err
+}
+
+// setTime sets a modification time: on the server, and what it doesn't keep of it here.
+func (t *tree) setTime(ctx context.Context, p string, mtime time.Time) error {
+	o := &t.overrides
+	err := t.remote.SetModTime(ctx, p, mtime)
+	switch {
+	case o.strict:
+	case err == nil && mtime.Nanosecond() != 0:
+		o.setTime(p, mtime, version{-1, mtime.Truncate(time.Second), time.Second})
+	case err == nil:
+		o.dropTime(p)
+	case lost(err):
+		o.timesLost.Do(func() {
+			t.log.Info("the server doesn't set times, or not all; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
+		})
+		return t.rememberTime(ctx, p, mtime)
+	}
+	return err
+}
+
+// rememberTime is setTime for what the server has no time of its own for.
+func (t *tree) rememberTime(ctx context.Context, p string, mtime time.Time) error {
+	e, err := t.stat(ctx, p)
+	if err == nil && e.Type == ftpconn.Dir && e.ModPrecision != cache.Provisional {
+		e, err = t.fresh(ctx, p, 0) // what was made in it since has changed the server's time
+	}
+	if err != nil {
+		return err
+	}
+	t.overrides.setTime(p, mtime, versionOf(e))
+	return nil
 }

@@ -72,21 +72,23 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if err == nil {
 		gone = &place{n.EmbeddedInode(), name, to.EmbeddedInode(), newName}
 	}
-	n.changed()
-	to.changed()
+	n.stirred(src)
+	to.stirred(dst)
 	n.t.forgetDirs(src, dst, source, target)
 	if err != nil {
 		return n.t.errno("rename", src+" to "+dst, err)
 	}
 	n.t.hiddenMoved(src, dst)
+	dirs := source != nil && source.IsDir() || target != nil && target.IsDir()
 	if flags&renameExchange != 0 {
 		n.t.hiddenMoved(dst, src)
+		n.t.overrides.Exchange(src, dst, dirs)
 		return 0
 	}
-	n.t.overrides.rename(src, dst, source != nil && source.IsDir())
 	if target != nil && target != source {
-		target.vanish()
+		target.vanish(dst)
 	}
+	n.t.overrides.Rename(src, dst, dirs)
 	return 0
 }
 

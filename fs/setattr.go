@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"syscall"
 	"time"
@@ -85,6 +84,9 @@ func (n *node) truncate(ctx context.Context, h *handle, size int64) error {
 func (n *node) chmod(ctx context.Context, mode uint32) syscall.Errno {
 	mode &= 0o7777
 	if f := n.local(); f != nil {
+		if n.t.overrides.strict && !n.t.remote.Features().Chmod {
+			return syscall.ENOTSUP
+		}
 		f.mu.Lock()
 		f.setMode, f.hasMode = mode, true
 		f.mu.Unlock()
@@ -117,12 +119,13 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 	if err != nil {
 		return n.t.errno("utimens", "", err)
 	}
-	err = n.t.setTime(ctx, p, mtime)
-	var reply *ftpconn.ReplyError
-	if n.IsDir() && errors.As(err, &reply) && !ftpconn.IsLost(err) && !errors.Is(err, fs.ErrNotExist) {
-		// pyftpdlib and Apache FtpServer set times of files alone.
-		n.t.overrides.setTime(p, mtime, -1)
-		err = nil
+	switch {
+	case n.Mode() != syscall.S_IFLNK:
+		err = n.t.setTime(ctx, p, mtime)
+	case n.t.overrides.strict:
+		return syscall.ENOTSUP
+	default: // a server would follow the link
+		err = n.t.rememberTime(ctx, p, mtime)
 	}
 	n.mu.Lock()
 	n.last, n.pages = ftpconn.Entry{}, version{}

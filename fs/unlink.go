@@ -22,11 +22,11 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	if err := n.t.unlink(c, n, child, p); err != nil {
 		return n.t.errno("unlink", p, err)
 	}
-	n.changed()
-	n.t.overrides.drop(p)
+	n.stirred(p)
 	if child != nil {
-		child.vanish()
+		child.vanish(p)
 	}
+	n.t.overrides.Drop(p)
 	return 0
 }
 
@@ -74,11 +74,15 @@ func (f *file) part(ctx context.Context) (onServer bool, err error) {
 	return f.detach(ctx)
 }
 
-// vanish marks a node whose name is gone.
-func (n *node) vanish() {
+// vanish marks a node whose path p is gone.
+func (n *node) vanish(p string) {
 	n.mu.Lock()
-	n.gone = true
-	f, last := n.open, n.last
+	last := n.last
+	n.mu.Unlock()
+	last = n.t.overrides.apply(p, last)
+	n.mu.Lock()
+	n.last, n.gone = last, true
+	f := n.open
 	n.mu.Unlock()
 	if f != nil {
 		f.setGone(last)

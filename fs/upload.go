@@ -261,6 +261,7 @@ func (u *upload) attempts(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
+			u.f.t.overrides.dropTime(p)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -318,9 +319,11 @@ func (u *upload) attributes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	if hasMode {
 		if err := f.t.setMode(ctx, p, mode); err != nil {
 			f.t.errno("chmod", p, err)
+			errs = append(errs, err)
 		}
 		f.mu.Lock()
 		f.hasMode = f.hasMode && f.setMode != mode
@@ -329,6 +332,7 @@ func (u *upload) attributes(ctx context.Context) error {
 	if !mtime.IsZero() {
 		if err := f.t.setTime(ctx, p, mtime); err != nil {
 			f.t.errno("utimens", p, err)
+			errs = append(errs, err)
 		}
 		f.mu.Lock()
 		if f.setTime.Equal(mtime) {
@@ -336,22 +340,8 @@ func (u *upload) attributes(ctx context.Context) error {
 		}
 		f.mu.Unlock()
 	}
-	return nil
-}
-
-// setTime sets a modification time on the server, and where the server can't, in the overrides of this mount.
-func (t *tree) setTime(ctx context.Context, p string, mtime time.Time) error {
-	err := t.remote.SetModTime(ctx, p, mtime)
-	if !errors.Is(err, errors.ErrUnsupported) {
-		if err == nil {
-			t.overrides.dropTime(p)
-		}
-		return err
+	if f.t.overrides.strict { // fchmod() and futimens() could not say so
+		return errors.Join(errs...)
 	}
-	e, err := t.stat(ctx, p)
-	if err != nil {
-		return err
-	}
-	t.overrides.setTime(p, mtime, e.Size)
 	return nil
 }

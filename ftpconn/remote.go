@@ -134,6 +134,7 @@ type Features struct {
 	AVBL    bool
 	SetTime string // "MFMT", "MDTM", "SITE UTIME" or "" (none known)
 	Chmod   bool   // SITE CHMOD, as far as known
+	Modes   bool   // listings tell permission bits, as far as FEAT says
 	Append  bool   // APPE is not known to be refused
 	Mode    string // data mode in force: "EPSV", "PASV", "EPRT", "PORT"; "" before the first transfer
 }

@@ -150,7 +150,9 @@ func (s *site) update(f func(*site)) {
 func (s *site) snapshot() Features {
 	s.mu.Lock()
 	f := s.features
-	_, f.MLST = s.feat["MLST"]
+	facts, mlst := s.feat["MLST"]
+	f.MLST = mlst
+	f.Modes = !mlst || strings.Contains(strings.ToLower(facts), "unix.mode")
 	_, f.UTF8 = s.feat["UTF8"]
 	_, f.MDTM = s.feat["MDTM"]
 	_, f.AVBL = s.feat["AVBL"]

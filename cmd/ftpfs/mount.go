@@ -22,6 +22,7 @@ type site struct {
 	mounted *fs.Mounted
 	spool   *cache.Spool
 	left    *cache.Leftovers
+	attrs   *cache.Attrs // nil with attrs=strict
 	blocks  *cache.Blocks
 	remote  ftpconn.Remote
 	log     *slog.Logger
@@ -65,7 +66,12 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		return nil, fmt.Errorf("spool_dir: %w", err)
 	}
 	left, err := cache.OpenLeftovers(cache.SiteDir(dir), contentSite(s.URL), log)
+	var attrs *cache.Attrs
+	if err == nil && !s.StrictAttrs {
+		attrs, err = cache.OpenAttrs(cache.SiteDir(dir), contentSite(s.URL), cache.MaxAttrs, log)
+	}
 	if err != nil {
+		left.Close()
 		spool.Close()
 		remote.Close()
 		blocks.Close()
@@ -79,19 +85,22 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		Blocks:             blocks,
 		SpoolDir:           dir,
 		Leftovers:          left,
+		Attrs:              attrs,
+		StrictAttrs:        s.StrictAttrs,
 		Logger:             log,
 		Source:             s.Source,
 		AllowOther:         s.AllowOther,
 		DefaultPermissions: s.DefaultPermissions,
 	})
 	if err != nil {
+		attrs.Close()
 		left.Close()
 		spool.Close()
 		remote.Close()
 		blocks.Close()
 		return nil, explainMount(s.Mountpoint, err)
 	}
-	return &site{mounted, spool, left, blocks, remote, log}, nil
+	return &site{mounted, spool, left, attrs, blocks, remote, log}, nil
 }
 
 // openBlocks makes the cache of file contents, nil if there is to be none.
@@ -137,6 +146,9 @@ func (m *site) Close() error {
 	}
 	if err := m.left.Close(); err != nil {
 		m.log.Warn("closing the list of files to remove from the server", "err", err)
+	}
+	if err := m.attrs.Close(); err != nil {
+		m.log.Warn("closing what is remembered of modes and times", "err", err)
 	}
 	if err := m.blocks.Close(); err != nil {
 		m.log.Warn("closing cache_dir", "err", err)

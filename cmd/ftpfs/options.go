@@ -82,6 +82,10 @@ func optionTable() []option {
 		{"default_permissions", "", "", tree, "the kernel checks permission bits", setBool(func(s *settings) *bool { return &s.DefaultPermissions })},
 		{"uid", "USER", "you", tree, "owner of everything, number or name", setID(lookupUID, func(s *settings) *uint32 { return &s.UID })},
 		{"gid", "GROUP", "yours", tree, "group of everything, number or name", setID(lookupGID, func(s *settings) *uint32 { return &s.GID })},
+		{"attrs", "local|strict", "local", tree, "modes and times that the server doesn't keep: remembered on this machine, or refused", func(s *settings, v string) error {
+			s.StrictAttrs = v == "strict"
+			return oneOf(v, "local", "strict")
+		}},
 		{"umask", "OCTAL", "0", tree, "permission bits to take away", func(s *settings, v string) error {
 			n, err := strconv.ParseUint(v, 8, 32)
 			if err != nil || n > 0o777 {

@@ -21,7 +21,7 @@ func TestOptionValues(t *testing.T) {
 	err := newOptionParser(&s).list(`data=active,active_ports=50000-50100,active_address=192.0.2.1,pasv_address=server,` +
 		`max_conns=3,ttl=5m,timeout=10,ro,allow_other,uid=1000,gid=0,umask=027,default-permissions,log_level=debug,` +
 		`log_file=/tmp/a\,b\\c,cache_entries=0,tls=explicit,tls_verify=off,cacert=/c,account=x,user=u,password_file=/p,netrc=/n,spool_dir=/s,` +
-		`mem_cache=0,cache_dir=/d,cache_size=20GB,prefetch=off`)
+		`mem_cache=0,cache_dir=/d,cache_size=20GB,prefetch=off,attrs=strict`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +35,7 @@ func TestOptionValues(t *testing.T) {
 	want.UID, want.GID, want.Umask, want.LogLevel, want.LogFile = 1000, 0, 0o27, -4, `/tmp/a,b\c`
 	want.CacheEntries, want.TLS, want.tlsGiven, want.TLSVerify, want.CACert = 0, ftpconn.TLSExplicit, true, false, "/c"
 	want.Account, want.URL.User, want.PasswordFile, want.Netrc, want.SpoolDir = "x", "u", "/p", "/n", "/s"
+	want.StrictAttrs = true
 	want.MemCache, want.CacheDir, want.CacheSize, want.Prefetch = 0, "/d", 20e9, false
 	if !reflect.DeepEqual(s, want) || s.ActiveAddress.String() != "192.0.2.1" {
 		t.Errorf("got  %+v\nwant %+v", s, want)

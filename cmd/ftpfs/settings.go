@@ -49,6 +49,7 @@ type settings struct {
 	DefaultPermissions bool
 	UID, GID           uint32
 	Umask              uint32
+	StrictAttrs        bool
 
 	LogLevel slog.Level
 	LogFile  string
