@@ -271,6 +271,8 @@ func (u *siteUpload) Abort() {
 	})
 }
 
+func (u *siteUpload) Begun() bool { return true }
+
 func (s *site) Mkdir(ctx context.Context, path string) error {
 	return s.do(ctx, "mkdir", path, func() error {
 		dir, _ := split(path)

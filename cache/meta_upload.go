@@ -69,6 +69,8 @@ func (u *metaUpload) Abort() {
 	u.end(nil, false)
 }
 
+func (u *metaUpload) Begun() bool { return u.next.Begun() }
+
 // end applies the outcome, once.
 func (u *metaUpload) end(err error, confirmed bool) {
 	if u.ended {

@@ -223,7 +223,7 @@ func (f *SpoolFile) touchedLocked(low int64) {
 		f.plans[i].low = min(f.plans[i].low, low)
 	}
 	for s := range f.streams {
-		if low < s.pos {
+		if low < s.high {
 			s.rewritten = true
 		}
 	}

@@ -28,13 +28,14 @@ type Stream struct {
 	f *SpoolFile
 	// guarded by f.mu
 	pos       int64
+	high      int64 // the furthest pos so far
 	rewritten bool
 }
 
 // Stream starts one at off (bytes). Changes before off do count as changes of what was given out: for APPE
 // that is what has to be noticed too. Close it when done.
 func (f *SpoolFile) Stream(off int64) *Stream {
-	s := &Stream{f: f, pos: max(off, 0)}
+	s := &Stream{f: f, pos: max(off, 0), high: max(off, 0)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.closed {
@@ -60,7 +61,7 @@ func (s *Stream) Next(p []byte) (int, error) {
 	case end <= start:
 		return 0, nil
 	}
-	s.pos = end // at once, so that a change during the read is noticed
+	s.pos, s.high = end, max(s.high, end) // at once, so that a change during the read is noticed
 	f.mu.Unlock()
 	n, err := f.file.ReadAt(p[:end-start], start)
 	f.mu.Lock()
@@ -81,7 +82,20 @@ func (s *Stream) Pos() int64 {
 	return s.pos
 }
 
-// Intact says that nothing before Pos has changed since it was read.
+// Rewind goes back to off, to give out again what follows: the upload is taken up there. Changes of anything
+// that was given out before still count, because the server may have it. False, and nothing done, if off was never reached
+// or what was given out has changed.
+func (s *Stream) Rewind(off int64) bool {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	if off < 0 || off > s.high || s.rewritten || s.f.closed {
+		return false
+	}
+	s.pos = off
+	return true
+}
+
+// Intact says that nothing that was given out has changed since.
 func (s *Stream) Intact() bool {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()

@@ -22,7 +22,8 @@
 //   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
 //     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
 //     after what is only on the server was fetched.
-//   - A lost connection is followed by two more attempts from the local copy.
+//   - An upload whose connection breaks goes on where the server's copy ends, or begins again where that isn't possible, for
+//     Options.Retry since it got further last. Writers don't notice. A refusal ends it at once.
 //   - Where the server is likely to refuse a file (its permissions say so, or it refused one in the last minute), open() asks
 //     at once, because shells don't look at what close() of a redirection returns.
 //   - What can't be reported (a shared mapping written after close(), a caller that was killed) is logged, and

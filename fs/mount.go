@@ -40,6 +40,7 @@ type tree struct {
 	ctx       context.Context // ends after the last upload
 	cancel    context.CancelFunc
 
+	noResume  atomic.Bool // the server refuses REST before STOR
 	inodes    atomic.Uint64
 	files     fileSet
 	overrides overrides

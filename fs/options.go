@@ -23,6 +23,9 @@ type Options struct {
 	// Blocks remembers what files contain; nil: nothing does. It has to be told of each change (cache.ForgetChanges), and
 	// stays the caller's.
 	Blocks *cache.Blocks
+	// Retry is how long a transfer whose connection breaks is taken up again, from the first failure on that nothing
+	// came after. A few attempts are made however short it is.
+	Retry time.Duration
 	// SpoolDir holds the local copies of files being written.
 	SpoolDir string
 	// Leftovers lists the files that are on the server for as long as they are open, so that the next mount removes those that a

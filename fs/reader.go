@@ -54,7 +54,8 @@ func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error
 // read is readAt, except that what is in one piece in a download may be made l, if there is one, instead of being copied
 // to dest. Without an error l has all that is returned, or nothing.
 func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int, error) {
-	n, broken, from := 0, 0, int64(-1)
+	n, from := 0, int64(-1)
+	again := patience{limit: r.n.t.opt.Retry}
 	if err := r.identify(ctx); err != nil {
 		return 0, err
 	}
@@ -104,7 +105,7 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 		}
 		from = r.drop(s)
 		if m > 0 || madeRoom(err) {
-			broken = 0
+			again.progressed()
 		}
 		if r.isClosed() {
 			return n, fmt.Errorf("read of a closed file: %w", fs.ErrClosed)
@@ -115,11 +116,16 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 		if r.n.movedFrom(ctx, s.path, err) {
 			continue
 		}
-		if broken++; definite(err) || broken >= maxAttempts {
-			return n, err
-		}
-		if err := r.recheck(ctx, off+int64(n), err); err != nil {
-			return n, err
+		for broke := err; err != nil; {
+			if definite(err) || !broken(err) && again.tries+1 >= maxAttempts {
+				return n, err
+			}
+			if err := again.wait(ctx, err); err != nil {
+				return n, err
+			}
+			if err = r.recheck(ctx, off+int64(n), broke); err != nil && !broken(err) {
+				return n, err
+			}
 		}
 	}
 	return n, nil

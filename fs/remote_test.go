@@ -197,10 +197,15 @@ func (u *dirUpload) Abort() {
 	}
 }
 
-func (r *dirRemote) Store(_ context.Context, p string, mode ftpconn.StoreMode, _ int64) (ftpconn.Upload, error) {
+func (u *dirUpload) Begun() bool { return true }
+
+func (r *dirRemote) Store(_ context.Context, p string, mode ftpconn.StoreMode, off int64) (ftpconn.Upload, error) {
 	op, flags := "Store", os.O_TRUNC
-	if mode == ftpconn.Append {
+	switch mode {
+	case ftpconn.Append:
 		op, flags = "Append", os.O_APPEND
+	case ftpconn.Restart:
+		op, flags = "Restart", 0
 	}
 	if err := r.ask(op, p); err != nil {
 		return nil, err
@@ -211,6 +216,11 @@ func (r *dirRemote) Store(_ context.Context, p string, mode ftpconn.StoreMode, _
 	f, err := os.OpenFile(r.local(p), os.O_WRONLY|os.O_CREATE|flags, 0o644)
 	if err != nil {
 		return nil, refusal("STOR", p, err)
+	}
+	if mode == ftpconn.Restart {
+		if _, err := f.Seek(off, io.SeekStart); err != nil {
+			return nil, err
+		}
 	}
 	r.mu.Lock()
 	wrap := r.stored

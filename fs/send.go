@@ -10,8 +10,8 @@ import (
 	"ftpfs/ftpconn"
 )
 
-// refusesAppend says that the server doesn't take APPE: ProFTPD by default answers 451 for a file that exists,
-// others don't know the command.
+// refusesAppend says that the server doesn't take APPE, or REST before STOR: ProFTPD by default answers 451 for a file
+// that exists, others don't know the command.
 func refusesAppend(err error) bool {
 	var reply *ftpconn.ReplyError
 	return errors.As(err, &reply) && !ftpconn.IsLost(err) && !errors.Is(err, ftpconn.ErrNoSpace) && !errors.Is(err, ftpconn.ErrQuota) &&
@@ -26,19 +26,22 @@ func (u *upload) whole(ctx context.Context, p string) error {
 		for off := gap.Off; off < gap.End; {
 			n := min(int64(len(buf)), gap.End-off)
 			if err := f.fetch(ctx, u.copy, buf[:n], off); err != nil {
+				u.again.exhaust() // the reader had its own
 				return fmt.Errorf("fetching what stays of the file: %w", err)
 			}
 			off += n
 		}
 	}
 	f.mu.Lock()
-	mode := ftpconn.Replace
-	if f.appends && u.copy.Base() == 0 {
-		mode = ftpconn.Append // another client may have made the file, or written to it, meanwhile
-	}
+	appends := f.appends && u.copy.Base() == 0 // another client may have made the file, or written to it, meanwhile
 	f.mu.Unlock()
-	err := u.send(ctx, p, mode, 0, buf)
-	if mode == ftpconn.Append && err != nil { // what arrived of it is replaced
+	if !appends {
+		return u.stream(ctx, p, buf)
+	}
+	st := u.copy.Stream(0)
+	defer st.Close()
+	_, err := u.send(ctx, p, ftpconn.Append, 0, st, buf)
+	if err != nil { // what arrived of it is replaced
 		f.mu.Lock()
 		f.appends = false
 		f.mu.Unlock()
@@ -65,7 +68,7 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 			u.copy.MarkBroken(0)
 			return errRetry
 		case err != nil || e.Size != plan.Off:
-			if err := u.send(ctx, p, ftpconn.Append, plan.Off, nil); err != nil {
+			if err := u.appendFrom(ctx, p, plan.Off); err != nil {
 				return err
 			}
 			return f.resync(ctx, p)
@@ -75,21 +78,39 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 		f.mu.Unlock()
 	}
 	from := plan.Off
-	for lost := 1; ; lost++ {
-		err := u.send(ctx, p, ftpconn.Append, from, nil)
-		if err == nil || !ftpconn.IsLost(err) || ctx.Err() != nil || lost == maxAttempts {
-			return err
+	for {
+		err := u.appendFrom(ctx, p, from)
+		if err == nil {
+			return nil
 		}
 		// How much has arrived? The size tells, if nobody else writes.
-		e, sizeErr := f.t.fresh(ctx, p, 0)
-		if sizeErr != nil || e.Size < from || e.Size > plan.Size || u.copy.Version() != plan.Version {
+		var e ftpconn.Entry
+		for sizeErr := err; sizeErr != nil; {
+			if err := u.breathe(ctx, p, sizeErr); err != nil {
+				return err
+			}
+			if e, sizeErr = f.t.fresh(ctx, p, 0); sizeErr != nil && !broken(sizeErr) {
+				return err
+			}
+		}
+		if e.Size < from || e.Size > plan.Size || u.copy.Version() != plan.Version {
 			return err
+		}
+		if e.Size > from {
+			u.again.progressed()
 		}
 		if from = e.Size; from == plan.Size {
 			u.confirmed(plan)
 			return nil
 		}
 	}
+}
+
+func (u *upload) appendFrom(ctx context.Context, p string, off int64) error {
+	st := u.copy.Stream(off)
+	defer st.Close()
+	_, err := u.send(ctx, p, ftpconn.Append, off, st, make([]byte, 256<<10))
+	return err
 }
 
 // resync takes over the server's size after bytes went behind those of another client.
@@ -112,9 +133,9 @@ func (f *file) resync(ctx context.Context, p string) error {
 	return err
 }
 
-// send runs one STOR or APPE of what is local from off on. It follows a writer until finish, and ends
-// when everything is sent.
-func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off int64, buf []byte) (err error) {
+// send runs one STOR or APPE of what is local from off on, where st is. It follows a writer until finish, and ends
+// when everything is sent. begun, after a failure, says that the server began to store.
+func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off int64, st *cache.Stream, buf []byte) (begun bool, err error) {
 	f := u.f
 	f.mu.Lock()
 	readers := f.readersLocked()
@@ -122,20 +143,20 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 	for _, r := range readers {
 		r.quiesce()
 	}
-	if buf == nil {
-		buf = make([]byte, 256<<10)
+	keep := off // of what the server had before
+	if mode != ftpconn.Append {
+		keep = 0
 	}
-	st := u.copy.Stream(off)
-	defer st.Close()
-	up, err := f.t.remote.Store(ctx, p, mode, 0)
+	up, err := f.t.remote.Store(ctx, p, mode, off)
 	if err != nil {
-		return err
+		return false, err
 	}
 	u.started.Store(true)
 	defer func() {
 		if err != nil {
+			begun = up.Begun()
 			up.Abort()
-			u.copy.MarkBroken(off)
+			u.copy.MarkBroken(keep)
 		}
 	}()
 	finish := u.finish
@@ -144,19 +165,19 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 		n, err := st.Next(buf)
 		switch {
 		case errors.Is(err, cache.ErrRewritten):
-			return errRetry
+			return false, errRetry
 		case err != nil:
-			return err
+			return false, err
 		case n > 0:
 			if _, err := up.Write(buf[:n]); err != nil {
 				if verdict := up.Close(); verdict != nil {
-					return verdict
+					return false, verdict
 				}
-				return err
+				return false, err
 			}
 			u.advance(int64(n))
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return false, ctx.Err()
 			}
 			continue
 		}
@@ -164,13 +185,13 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 			plan := u.copy.Plan()
 			if st.Pos() == plan.Size && st.Intact() {
 				if err := up.Close(); err != nil {
-					return err
+					return false, err
 				}
 				u.confirmed(plan)
-				return nil
+				return false, nil
 			}
 			if !st.Intact() {
-				return errRetry
+				return false, errRetry
 			}
 		}
 		select {
@@ -178,7 +199,7 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 			finish = nil
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }

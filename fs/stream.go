@@ -15,15 +15,14 @@ import (
 
 // Sizes of read streams, in bytes.
 const (
-	chunkSize   = 128 << 10 // what is read at once, and the unit of buffers
-	smallFile   = 128 << 10 // up to here a file is read whole and kept while it is open
-	minWindow   = 128 << 10 // read ahead of what was asked for, at first
-	maxWindow   = 4 << 20   // and at most, after sequential reading by one connection
-	minSkip     = 256 << 10 // a gap up to this is read over; a new RETR would take longer
-	keptBehind  = 4 << 20   // kept behind the furthest read: the kernel's readahead comes out of order, and up to 2 MiB of it at once
-	keptFree    = 32        // chunks kept for the next use, by one connection
-	streamIdle  = 15 * time.Second
-	maxAttempts = 3 // of an upload, and of a read to which nothing comes
+	chunkSize  = 128 << 10 // what is read at once, and the unit of buffers
+	smallFile  = 128 << 10 // up to here a file is read whole and kept while it is open
+	minWindow  = 128 << 10 // read ahead of what was asked for, at first
+	maxWindow  = 4 << 20   // and at most, after sequential reading by one connection
+	minSkip    = 256 << 10 // a gap up to this is read over; a new RETR would take longer
+	keptBehind = 4 << 20   // kept behind the furthest read: the kernel's readahead comes out of order, and up to 2 MiB of it at once
+	keptFree   = 32        // chunks kept for the next use, by one connection
+	streamIdle = 15 * time.Second
 )
 
 // errIdle ends a stream that nobody reads, so that its session serves others; servers cut stalled

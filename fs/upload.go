@@ -26,7 +26,8 @@ type upload struct {
 
 	sent    atomic.Int64 // bytes given to the server, while streaming
 	started atomic.Bool  // something was sent: the server may have the file
-	parked  atomic.Bool  // streaming did not work out: nothing is sent until finish
+	parked  atomic.Bool  // streaming did not work out: the writer doesn't wait for it any more
+	again   patience     // of run
 
 	mu    sync.Mutex // guards following
 	moved chan struct{}
@@ -49,7 +50,8 @@ func (f *file) startStreaming(copy *cache.SpoolFile) {
 // startLocked begins an upload.
 func (f *file) startLocked(copy *cache.SpoolFile) *upload {
 	ctx, cancel := context.WithCancel(f.t.ctx)
-	u := &upload{f: f, copy: copy, finish: make(chan struct{}), cancel: cancel, done: make(chan struct{})}
+	u := &upload{f: f, copy: copy, finish: make(chan struct{}), cancel: cancel, done: make(chan struct{}),
+		again: patience{limit: f.t.opt.Retry}}
 	f.job = u
 	go u.run(ctx)
 	return u
@@ -240,7 +242,7 @@ func (u *upload) run(ctx context.Context) {
 // attempts repeats an upload that lost its connection, from the local copy.
 func (u *upload) attempts(ctx context.Context) error {
 	noAppend := false
-	for lost := 0; ; {
+	for {
 		streamed := u.streaming()
 		plan := u.copy.Plan()
 		if plan.Kind == cache.Clean && !u.f.isCreated() {
@@ -266,11 +268,10 @@ func (u *upload) attempts(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, errRetry):
-		case ftpconn.IsLost(err) || errors.Is(err, ftpconn.ErrDataMode):
-			if lost++; lost >= maxAttempts {
+		case broken(err):
+			if err := u.breathe(ctx, p, err); err != nil {
 				return err
 			}
-			u.f.t.log.Info("an upload lost its connection and begins again", "path", p, "err", err)
 		default:
 			u.f.t.doubt(p, err)
 			return err

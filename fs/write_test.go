@@ -168,7 +168,7 @@ func TestCloseReturnsTheVerdict(t *testing.T) {
 		{&ftpconn.ReplyError{Command: "STOR f", Code: 552, Text: "Quota exceeded", Kind: ftpconn.ErrQuota}, syscall.EDQUOT},
 		{&ftpconn.ReplyError{Command: "STOR f", Code: 553, Text: "Could not create file."}, syscall.EACCES},
 		{&ftpconn.ReplyError{Command: "STOR f", Code: 553, Text: "Prohibited file name"}, syscall.EINVAL},
-		{fmt.Errorf("226: %w", ftpconn.ErrConnLost), syscall.EIO},
+		{&ftpconn.ReplyError{Command: "STOR f", Code: 451, Text: "Local error in processing"}, syscall.EIO},
 	} {
 		t.Run(c.want.Error(), func(t *testing.T) {
 			s := newSite(t)

@@ -289,6 +289,8 @@ func (e *explainedUpload) Close() error {
 
 func (e *explainedUpload) Abort() { e.u.Abort() }
 
+func (e *explainedUpload) Begun() bool { return e.u.Begun() }
+
 // Mkdir makes a directory.
 func (cl *Client) Mkdir(ctx context.Context, p string) error {
 	abs, err := cl.path(p)

@@ -57,7 +57,7 @@ var (
 	reNoSpace    = regexp.MustCompile(`(?i)no space|disk full|insufficient (storage|disk|space)|out of space`)
 	reQuota      = regexp.MustCompile(`(?i)quota`)
 	reBadName    = regexp.MustCompile(`(?i)(invalid|illegal|prohibited|bad) (file|directory|path) ?name|invalid character`)
-	reBroken     = regexp.MustCompile(`(?im)data connection|broken pipe|connection reset|link to file server|^transfer aborted$`)
+	reBroken     = regexp.MustCompile(`(?im)data connection|broken pipe|connection reset|link to file server|^\s*transfer aborted\s*$`)
 	reCantWrite  = regexp.MustCompile(`(?i)failure writing to local file|error during write to file`)
 	reBusy       = regexp.MustCompile(`(?i)being used by another|text file busy|resource busy|file (is )?locked`)
 )
@@ -115,7 +115,7 @@ func classify(code int, text, path string) error {
 		return ErrConnLost
 	case code == 451 && match(reCantWrite): // vsftpd 3.0.3 and Pure-FTPd 1.0.50 on a full disk
 		return ErrNoSpace
-	case code == 451 && match(reBroken): // Pure-FTPd 1.0.50
+	case code == 451 && match(reBroken): // Pure-FTPd 1.0.50, at times in two words. More words are another matter (ProFTPD)
 		return ErrConnLost
 	case match(reNotEmpty):
 		return ErrNotEmpty

@@ -28,7 +28,8 @@ func TestClassify(t *testing.T) {
 		{451, "Error during write to file\n Transfer aborted", "/x", ErrNoSpace},
 		{451, "Error during read from data connection\n Transfer aborted", "/x", ErrConnLost},
 		{451, "Transfer aborted\n0.014 seconds (measured here), 72.02 Mbytes per second", "/x", ErrConnLost}, // Pure-FTPd, after a reset
-		{451, "Transfer aborted. Input/output error", "/x", nil},
+		{451, "Transfer aborted\n0.049 seconds (measured here)", "/x", ErrConnLost},                          // Pure-FTPd
+		{451, "Transfer aborted. Input/output error", "/x", nil},                                             // ProFTPD, on a full disk
 		{426, "Data connection: No such file or directory.", "/x", ErrConnLost},
 		{452, "Error writing file: No space left on device.", "/x", ErrNoSpace},
 		{552, "Quota exceeded", "/x", ErrQuota},

@@ -32,6 +32,7 @@ type libConn struct {
 	data     *dataConn            // for the next transfer
 	behind   []*call              // sent in one packet with the next transfer command, behind it
 	xfer     atomic.Pointer[call] // the running transfer
+	main     *call                // the last transfer command
 	refused  *ReplyError          // the last refusal that was handed to the library
 }
 
@@ -206,6 +207,7 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 	if nextData != nil {
 		lc.c.await(nextData, calls[len(calls)-1])
 	}
+	lc.main = main
 	lc.xfer.Store(main)
 	arg := argOf(cmd)
 	last := func() (string, error) {

@@ -67,6 +67,9 @@ type Upload interface {
 	// Abort breaks the transfer so that the server doesn't take it for complete, and gives the
 	// session back. What the server keeps of it is the server's choice. A no-op after Close.
 	Abort()
+	// Begun says, after a failure of Write or Close, that the server had begun to store (1yz): what it has under the
+	// name since then is, for Replace, the beginning of what was written.
+	Begun() bool
 }
 
 // StoreMode says where an upload's bytes go.

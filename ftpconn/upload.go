@@ -17,8 +17,9 @@ type upload struct {
 	used  func()
 	bytes chan []byte   // to the library
 	taken chan struct{} // it has sent the piece
-	ended chan struct{} // the library is done; err is set
+	ended chan struct{} // the library is done; err and begun are set
 	err   error
+	begun bool // a 1yz reply came
 
 	once sync.Once
 	last atomic.Int64
@@ -39,7 +40,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 	if err != nil {
 		return nil, err
 	}
-	c.ctx = context.Background()
+	c.ctx, c.lib.main = context.Background(), nil
 	var size *call
 	if mode == Replace && c.site.queues() {
 		d.hasty = c.hastens()
@@ -57,6 +58,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 			err = c.sc.StorFrom(path, u, uint64(offset))
 		}
 		u.err = c.outcome(d, ahead, c.lib.failure(err))
+		u.begun = c.lib.main != nil && c.lib.main.hasBegun(c.l)
 		switch {
 		case size == nil:
 		case u.err == nil:
@@ -138,6 +140,15 @@ func (u *upload) Close() error {
 }
 
 func (u *upload) Abort() { u.stop(errAborted) }
+
+func (u *upload) Begun() bool {
+	select {
+	case <-u.ended:
+		return u.begun
+	default:
+		return false
+	}
+}
 
 func (u *upload) stop(why error) {
 	u.once.Do(func() {

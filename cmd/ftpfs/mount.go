@@ -82,6 +82,7 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		ReadOnly:           s.ReadOnly,
 		TTL:                s.TTL,
 		NoPrefetch:         !s.Prefetch,
+		Retry:              s.Retry,
 		Blocks:             blocks,
 		SpoolDir:           dir,
 		Leftovers:          left,

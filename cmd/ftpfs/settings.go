@@ -35,6 +35,7 @@ type settings struct {
 	TrustPASV     bool
 	MaxConns      int
 	Timeout       time.Duration
+	Retry         time.Duration
 
 	TTL          time.Duration
 	CacheEntries int
@@ -65,6 +66,7 @@ func defaults() settings {
 		TLSVerify:    true,
 		MaxConns:     8,
 		Timeout:      30 * time.Second,
+		Retry:        time.Minute,
 		TTL:          30 * time.Second,
 		CacheEntries: 1_000_000,
 		MemCache:     64 << 20,
