@@ -81,6 +81,11 @@ func (r *forgetting) Space(ctx context.Context, path string) (ftpconn.Space, err
 	return r.next.Space(ctx, path)
 }
 
+// Hash is handed through, if next has it.
+func (r *forgetting) Hash(ctx context.Context, path string, size int64) (ftpconn.Sum, error) {
+	return hashOf(ctx, r.next, path, size)
+}
+
 func (r *forgetting) Features() ftpconn.Features { return r.next.Features() }
 
 func (r *forgetting) Close() error { return r.next.Close() }

@@ -37,6 +37,22 @@ func (m *Meta) Store(ctx context.Context, path string, mode ftpconn.StoreMode, o
 	return u, nil
 }
 
+// Hash is handed through, if next has it.
+func (m *Meta) Hash(ctx context.Context, path string, size int64) (ftpconn.Sum, error) {
+	return hashOf(ctx, m.next, path, size)
+}
+
+// hashOf asks r for a hash as ftpconn.Client.Hash does; errors.ErrUnsupported if r has no such thing.
+func hashOf(ctx context.Context, r ftpconn.Remote, path string, size int64) (ftpconn.Sum, error) {
+	h, ok := r.(interface {
+		Hash(ctx context.Context, path string, size int64) (ftpconn.Sum, error)
+	})
+	if !ok {
+		return ftpconn.Sum{}, errors.ErrUnsupported
+	}
+	return h.Hash(ctx, path, size)
+}
+
 // metaUpload is an upload on its way through a Meta.
 type metaUpload struct {
 	m       *Meta

@@ -22,6 +22,7 @@
 //   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
 //     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
 //     after what is only on the server was fetched.
+//   - What the server confirms is compared by size, and by hash if asked for. A file that differs is an error of close().
 //   - An upload whose connection breaks goes on where the server's copy ends, or begins again where that isn't possible, for
 //     Options.Retry since it got further last. Writers don't notice. A refusal ends it at once.
 //   - Where the server is likely to refuse a file (its permissions say so, or it refused one in the last minute), open() asks

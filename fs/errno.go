@@ -26,6 +26,7 @@ var errnoKinds = []struct {
 	{ftpconn.ErrDataMode, syscall.EIO},
 	{ftpconn.ErrLogin, syscall.EACCES},
 	{ftpconn.ErrConnLost, syscall.EIO},
+	{ftpconn.ErrMismatch, syscall.EIO},
 	{ftpconn.ErrStale, syscall.ESTALE},
 	{ftpconn.ErrNotEmpty, syscall.ENOTEMPTY},
 	{ftpconn.ErrIsDir, syscall.EISDIR},

@@ -41,6 +41,7 @@ type tree struct {
 	cancel    context.CancelFunc
 
 	noResume  atomic.Bool // the server refuses REST before STOR
+	noHash    sync.Once   // says in the log that the server has no hash
 	inodes    atomic.Uint64
 	files     fileSet
 	overrides overrides

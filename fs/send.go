@@ -21,8 +21,8 @@ func refusesAppend(err error) bool {
 // whole sends the whole file by STOR, after what is only on the server was fetched.
 func (u *upload) whole(ctx context.Context, p string) error {
 	f := u.f
-	buf := make([]byte, 256<<10)
 	for _, gap := range u.copy.Missing(0, u.copy.Size()) {
+		buf := make([]byte, min(256<<10, gap.Len()))
 		for off := gap.Off; off < gap.End; {
 			n := min(int64(len(buf)), gap.End-off)
 			if err := f.fetch(ctx, u.copy, buf[:n], off); err != nil {
@@ -36,11 +36,9 @@ func (u *upload) whole(ctx context.Context, p string) error {
 	appends := f.appends && u.copy.Base() == 0 // another client may have made the file, or written to it, meanwhile
 	f.mu.Unlock()
 	if !appends {
-		return u.stream(ctx, p, buf)
+		return u.stream(ctx, p)
 	}
-	st := u.copy.Stream(0)
-	defer st.Close()
-	_, err := u.send(ctx, p, ftpconn.Append, 0, st, buf)
+	err := u.appendFrom(ctx, p, 0, 0)
 	if err != nil { // what arrived of it is replaced
 		f.mu.Lock()
 		f.appends = false
@@ -68,7 +66,7 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 			u.copy.MarkBroken(0)
 			return errRetry
 		case err != nil || e.Size != plan.Off:
-			if err := u.appendFrom(ctx, p, plan.Off); err != nil {
+			if err := u.appendFrom(ctx, p, plan.Off, 0); err != nil {
 				return err
 			}
 			return f.resync(ctx, p)
@@ -79,7 +77,7 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 	}
 	from := plan.Off
 	for {
-		err := u.appendFrom(ctx, p, from)
+		err := u.appendFrom(ctx, p, from, from)
 		if err == nil {
 			return nil
 		}
@@ -106,10 +104,14 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 	}
 }
 
-func (u *upload) appendFrom(ctx context.Context, p string, off int64) error {
+// appendFrom sends what is local from off on by APPE, behind what is there: before bytes at least.
+func (u *upload) appendFrom(ctx context.Context, p string, off, before int64) error {
 	st := u.copy.Stream(off)
 	defer st.Close()
-	_, err := u.send(ctx, p, ftpconn.Append, off, st, make([]byte, 256<<10))
+	done, err := u.send(ctx, store{p, ftpconn.Append, off, before}, st)
+	if err == nil {
+		u.confirmed(done.plan)
+	}
 	return err
 }
 
@@ -133,9 +135,23 @@ func (f *file) resync(ctx context.Context, p string) error {
 	return err
 }
 
-// send runs one STOR or APPE of what is local from off on, where st is. It follows a writer until finish, and ends
-// when everything is sent. begun, after a failure, says that the server began to store.
-func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off int64, st *cache.Stream, buf []byte) (begun bool, err error) {
+// store is one STOR or APPE of an upload.
+type store struct {
+	path   string
+	mode   ftpconn.StoreMode
+	off    int64 // where it begins, in the local copy
+	before int64 // how much the server's file has before it at least
+}
+
+// sent is what became of a store.
+type sent struct {
+	plan  cache.Plan // what the server has, if it succeeded
+	begun bool       // if it failed: the server had begun to store
+}
+
+// send makes one store of what is local from off on, where st is. It follows a writer until finish, and ends
+// when everything is sent and checked.
+func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sent, err error) {
 	f := u.f
 	f.mu.Lock()
 	readers := f.readersLocked()
@@ -143,41 +159,42 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 	for _, r := range readers {
 		r.quiesce()
 	}
-	keep := off // of what the server had before
-	if mode != ftpconn.Append {
-		keep = 0
-	}
-	up, err := f.t.remote.Store(ctx, p, mode, off)
+	up, err := f.t.remote.Store(ctx, to.path, to.mode, to.before)
 	if err != nil {
-		return false, err
+		return done, err
 	}
 	u.started.Store(true)
 	defer func() {
 		if err != nil {
-			begun = up.Begun()
+			done.begun = up.Begun()
 			up.Abort()
-			u.copy.MarkBroken(keep)
+			if to.mode == ftpconn.Append {
+				u.copy.MarkBroken(to.off)
+			} else {
+				u.copy.MarkBroken(0)
+			}
 		}
 	}()
+	buf := make([]byte, 256<<10)
 	finish := u.finish
 	for {
 		changed := u.copy.Changed()
 		n, err := st.Next(buf)
 		switch {
 		case errors.Is(err, cache.ErrRewritten):
-			return false, errRetry
+			return done, errRetry
 		case err != nil:
-			return false, err
+			return done, err
 		case n > 0:
 			if _, err := up.Write(buf[:n]); err != nil {
 				if verdict := up.Close(); verdict != nil {
-					return false, verdict
+					return done, verdict
 				}
-				return false, err
+				return done, err
 			}
 			u.advance(int64(n))
 			if ctx.Err() != nil {
-				return false, ctx.Err()
+				return done, ctx.Err()
 			}
 			continue
 		}
@@ -185,13 +202,16 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 			plan := u.copy.Plan()
 			if st.Pos() == plan.Size && st.Intact() {
 				if err := up.Close(); err != nil {
-					return false, err
+					return done, err
 				}
-				u.confirmed(plan)
-				return false, nil
+				done.plan = plan
+				if to.mode != ftpconn.Append { // others may append too
+					err = u.verify(ctx, to.path, plan)
+				}
+				return done, err
 			}
 			if !st.Intact() {
-				return false, errRetry
+				return done, errRetry
 			}
 		}
 		select {
@@ -199,7 +219,7 @@ func (u *upload) send(ctx context.Context, p string, mode ftpconn.StoreMode, off
 			finish = nil
 		case <-changed:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return done, ctx.Err()
 		}
 	}
 }

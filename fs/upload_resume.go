@@ -17,7 +17,7 @@ import (
 //
 // What the server has is taken for the beginning of what was sent only if it said so (1yz to STOR), if it isn't more
 // than was given out, and if nothing of that has been changed since.
-func (u *upload) stream(ctx context.Context, p string, buf []byte) error {
+func (u *upload) stream(ctx context.Context, p string) error {
 	st := u.copy.Stream(0)
 	defer st.Close()
 	var reached int64 // the furthest place where the upload was taken up
@@ -26,11 +26,17 @@ func (u *upload) stream(ctx context.Context, p string, buf []byte) error {
 		if at > 0 {
 			mode = ftpconn.Restart
 		}
-		begun, err := u.send(ctx, p, mode, at, st, buf)
-		ours = ours || begun
+		done, err := u.send(ctx, store{p, mode, at, at}, st)
+		ours = ours || done.begun
 		switch {
 		case err == nil:
+			u.confirmed(done.plan)
 			return nil
+		case reached > 0 && errors.Is(err, ftpconn.ErrMismatch): // pieces that don't make the whole
+			if err := u.again.wait(ctx, err); err != nil {
+				return err
+			}
+			ours = false
 		case at > 0 && refusesAppend(err):
 			u.f.t.log.Info("the server doesn't go on with broken uploads: they are sent again from the start", "path", p, "err", err)
 			u.f.t.noResume.Store(true)

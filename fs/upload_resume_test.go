@@ -24,7 +24,7 @@ func proxied(t *testing.T, s *ftptest.Server, change ...func(*Options)) (*ftptes
 	must(t, err)
 	n, err := strconv.Atoi(port)
 	must(t, err)
-	client, err := ftpconn.New(ftpconn.Config{Host: host, Port: n, User: s.User, Password: s.Password, Timeout: 5 * time.Second})
+	client, err := ftpconn.New(ftpconn.Config{Host: host, Port: n, User: s.User, Password: s.Password, Timeout: 5 * time.Second, CheckUploads: true})
 	must(t, err)
 	must(t, client.Connect(t.Context()))
 	mnt := t.TempDir()

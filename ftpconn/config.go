@@ -86,6 +86,9 @@ type Config struct {
 	ActiveAddress netip.Addr // sent in PORT and EPRT; zero: the control connection's local address
 	TrustPASV     bool       // follow the address in a PASV reply even if it isn't the server's
 
+	// CheckUploads compares the server's size of a file with what was sent before an upload counts as confirmed.
+	CheckUploads bool
+
 	MaxConns int           // sessions at most, 0: 8
 	Timeout  time.Duration // for a connection to be made, a reply to come, a data connection to move; 0: 30 s
 	IdleTime time.Duration // an unused session is closed after it, 0: 60 s

@@ -1,11 +1,7 @@
 package ftpconn
 
 import (
-	"context"
-	"fmt"
 	"net"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +12,8 @@ import (
 // whatever comes behind it (tcp_recvmsg looks at SOCK_DONE before sk_err). If a packet is lost on the way the reset wins,
 // and the server says 426; no server can be made to say 226 by it.
 //
-// Something in between that carries the bytes from one TCP connection to another could: it may turn the reset into an end. So the server's
-// SIZE is asked for in the packet of STOR, which costs nothing where commands queue, and must be right.
+// Something in between that carries the bytes from one TCP connection to another could: it may turn the reset into an end. So it is
+// done only where the size is checked (check.go).
 
 // maxHasty is how large an upload may be whose end is hastened: it is begun again if a packet is lost.
 const maxHasty = 64 << 10
@@ -28,7 +24,7 @@ func (c *Conn) hastens() bool {
 	queues := c.site.queues()
 	c.site.mu.Lock()
 	defer c.site.mu.Unlock()
-	return queues && c.site.direct && c.dataTLS == nil && c.site.sized && !c.site.noHaste
+	return queues && c.site.cfg.CheckUploads && !c.site.noSize && c.site.direct && c.dataTLS == nil && c.site.sized && !c.site.noHaste
 }
 
 // hasten ends a connection on which everything was sent with a reset behind the end of the data. It reports
@@ -53,23 +49,4 @@ func hasten(raw net.Conn) bool {
 	reset(t)
 	t.Close()
 	return true
-}
-
-// sizeBehind reads the reply to the SIZE that was sent behind an upload of n bytes, which was confirmed.
-func (c *Conn) sizeBehind(asked *call, n int64) error {
-	r, err := c.l.wait(context.Background(), asked, 0)
-	if err != nil {
-		return nil // the upload was confirmed; the session's end is for its next user
-	}
-	size, err := strconv.ParseInt(strings.TrimSpace(r.text()), 10, 64)
-	switch {
-	case r.code != 213 || err != nil: // may be written to and not looked at
-		c.site.update(func(s *site) { s.noHaste = true })
-	case size < n: // more may be another client's
-		c.site.update(func(s *site) { s.noHaste = true })
-		return fmt.Errorf("%w: an upload was confirmed, and the server has %d of its %d bytes", ErrConnLost, size, n)
-	default:
-		c.site.update(func(s *site) { s.sized = true })
-	}
-	return nil
 }

@@ -30,9 +30,9 @@ type libConn struct {
 	presend  []*call              // commands of the log-in dialogue that were sent ahead
 	instead  string               // sent in place of the next RETR
 	data     *dataConn            // for the next transfer
-	behind   []*call              // sent in one packet with the next transfer command, behind it
 	xfer     atomic.Pointer[call] // the running transfer
 	main     *call                // the last transfer command
+	size     *call                // the SIZE behind it, nil if none was sent
 	refused  *ReplyError          // the last refusal that was handed to the library
 }
 
@@ -191,11 +191,10 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 			d.interrupt(fmt.Errorf("%w (%d)", errRefusedTransfer, r.code))
 		}
 	}
-	for _, c := range lc.behind {
-		lines = append(lines, c.cmd)
-		calls = append(calls, c)
+	if size := lc.c.sizeCommand(cmd); size != "" {
+		lc.size = newCall(size)
+		lines, calls = append(lines, size), append(calls, lc.size)
 	}
-	lc.behind = nil
 	next, nextData := lc.c.queueNext()
 	if nextData != nil {
 		lines = append(lines, next)

@@ -62,7 +62,7 @@ type Download interface {
 type Upload interface {
 	io.Writer
 	// Close ends the data and waits for the server's verdict. Nil means the server confirmed
-	// (2yz) that it has every byte written.
+	// (2yz) that it has every byte written. ErrMismatch means that it did, and has not (Config.CheckUploads).
 	Close() error
 	// Abort breaks the transfer so that the server doesn't take it for complete, and gives the
 	// session back. What the server keeps of it is the server's choice. A no-op after Close.
@@ -103,8 +103,8 @@ type Remote interface {
 
 	// Retrieve starts a download at offset (bytes).
 	Retrieve(ctx context.Context, path string, offset int64) (Download, error)
-	// Store starts an upload; offset (bytes) is for Restart alone. A refusal may come from Store, from Write
-	// or from Close.
+	// Store starts an upload; offset (bytes) is where Restart begins to write, and for Append how much there is before it at
+	// least, as far as known. A refusal may come from Store, from Write or from Close.
 	Store(ctx context.Context, path string, mode StoreMode, offset int64) (Upload, error)
 
 	Mkdir(ctx context.Context, path string) error

@@ -36,6 +36,7 @@ type site struct {
 	direct   bool // connections end at the server itself; constant
 	sized    bool // a SIZE behind a STOR was right once
 	noHaste  bool // a hastened upload came to harm
+	noSize   bool // no SIZE
 }
 
 func (s *site) pipelines() bool {

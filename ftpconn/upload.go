@@ -20,6 +20,7 @@ type upload struct {
 	ended chan struct{} // the library is done; err and begun are set
 	err   error
 	begun bool // a 1yz reply came
+	sent  int64
 
 	once sync.Once
 	last atomic.Int64
@@ -40,13 +41,8 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 	if err != nil {
 		return nil, err
 	}
-	c.ctx, c.lib.main = context.Background(), nil
-	var size *call
-	if mode == Replace && c.site.queues() {
-		d.hasty = c.hastens()
-		size = newCall("SIZE " + path)
-		c.lib.behind = []*call{size}
-	}
+	c.ctx, c.lib.main, c.lib.size = context.Background(), nil, nil
+	d.hasty = mode == Replace && c.hastens()
 	u := &upload{c: c, d: d, bytes: make(chan []byte), taken: make(chan struct{}), ended: make(chan struct{})}
 	u.last.Store(time.Now().UnixNano())
 	go func() {
@@ -55,15 +51,17 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		if mode == Append {
 			err = c.sc.Append(path, u)
 		} else {
+			if mode != Restart {
+				offset = 0
+			}
 			err = c.sc.StorFrom(path, u, uint64(offset))
 		}
 		u.err = c.outcome(d, ahead, c.lib.failure(err))
 		u.begun = c.lib.main != nil && c.lib.main.hasBegun(c.l)
 		switch {
-		case size == nil:
-		case u.err == nil:
-			u.err = c.sizeBehind(size, d.sent)
-		case d.hurried:
+		case u.err == nil && u.sent > 0:
+			u.err = c.check(path, mode, offset+u.sent, c.lib.size)
+		case u.err != nil && d.hurried:
 			c.site.update(func(s *site) { s.noHaste = true })
 			c.site.log.Debug("an upload whose end was hastened came to harm", "session", c.id, "reason", u.err)
 		}
@@ -85,6 +83,7 @@ func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
 	for p := range u.bytes {
 		m, err := w.Write(p)
 		n += int64(m)
+		u.sent = n
 		if err != nil {
 			return n, err
 		}

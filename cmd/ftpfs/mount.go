@@ -59,7 +59,7 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 	if dir == "" {
 		dir = defaultSpoolDir()
 	}
-	spool, err := cache.OpenSpool(dir, 0, log)
+	spool, err := cache.OpenSpool(dir, s.SpoolSize, log)
 	if err != nil {
 		remote.Close()
 		blocks.Close()
@@ -83,6 +83,7 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		TTL:                s.TTL,
 		NoPrefetch:         !s.Prefetch,
 		Retry:              s.Retry,
+		HashUploads:        s.HashUploads,
 		Blocks:             blocks,
 		SpoolDir:           dir,
 		Leftovers:          left,
@@ -171,6 +172,7 @@ func clientConfig(s settings, log *slog.Logger) (ftpconn.Config, error) {
 		TrustPASV:     s.TrustPASV,
 		MaxConns:      s.MaxConns,
 		Timeout:       s.Timeout,
+		CheckUploads:  s.CheckUploads,
 		Logger:        log,
 	}
 	if s.TLS == ftpconn.TLSOff {

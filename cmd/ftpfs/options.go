@@ -27,11 +27,12 @@ type option struct {
 // optionTable lists the options by group, in the order of the help.
 func optionTable() []option {
 	const (
-		login = "Login"
-		data  = "Connections"
-		cache = "Caching"
-		tree  = "The mounted tree"
-		logs  = "Logging"
+		login  = "Login"
+		data   = "Connections"
+		cache  = "Caching"
+		upload = "Uploads"
+		tree   = "The mounted tree"
+		logs   = "Logging"
 	)
 	return []option{
 		{"user", "NAME", "", login, "user name, if the URL has none", func(s *settings, v string) error {
@@ -76,7 +77,13 @@ func optionTable() []option {
 		{"cache_dir", "DIR", "", cache, "keep what was read of files there, also for the next mounts", setString(func(s *settings) *string { return &s.CacheDir })},
 		{"cache_size", "SIZE", "1GiB", cache, "local disk for cache_dir, of all mounts that share it", setSize(16<<20, func(s *settings) *int64 { return &s.CacheSize })},
 		{"prefetch", "on|off", "on", cache, "fetch what is likely to be read next", setBool(func(s *settings) *bool { return &s.Prefetch })},
-		{"spool_dir", "DIR", "cache directory", cache, "where copies of files being written are kept", setString(func(s *settings) *string { return &s.SpoolDir })},
+
+		{"spool_dir", "DIR", "cache directory", upload, "where copies of files being written are kept", setString(func(s *settings) *string { return &s.SpoolDir })},
+		{"spool_size", "SIZE", "what is free", upload, "local disk for those copies; 256 MiB or a twentieth of it, whichever is less, stay free in any case", setSize(1<<20, func(s *settings) *int64 { return &s.SpoolSize })},
+		{"upload_check", "size|hash|off", "size", upload, "what is compared before an upload counts as confirmed; hash: where the server can compute one", func(s *settings, v string) error {
+			s.CheckUploads, s.HashUploads = v != "off", v == "hash"
+			return oneOf(v, "size", "hash", "off")
+		}},
 
 		{"ro", "", "", tree, "read only", setBool(func(s *settings) *bool { return &s.ReadOnly })},
 		{"allow_other", "", "", tree, "other users may enter (needs user_allow_other in /etc/fuse.conf, unless root)", setBool(func(s *settings) *bool { return &s.AllowOther })},

@@ -45,6 +45,10 @@ type settings struct {
 	CacheSize    int64  // bytes
 	Prefetch     bool
 
+	SpoolSize    int64 // bytes, 0: what is free
+	CheckUploads bool  // by size
+	HashUploads  bool  // and by hash
+
 	ReadOnly           bool
 	AllowOther         bool
 	DefaultPermissions bool
@@ -72,6 +76,7 @@ func defaults() settings {
 		MemCache:     64 << 20,
 		CacheSize:    1 << 30,
 		Prefetch:     true,
+		CheckUploads: true,
 		UID:          uint32(os.Getuid()),
 		GID:          uint32(os.Getgid()),
 		LogLevel:     slog.LevelInfo,

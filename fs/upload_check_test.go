@@ -1,0 +1,111 @@
+package fs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"ftpfs/ftpconn/ftptest"
+)
+
+func TestCutUploadIsNotBelieved(t *testing.T) {
+	eachProxied(t, ftptest.Options{}, func(t *testing.T, s *ftptest.Server, p *ftptest.Proxy, mnt string) {
+		cut := p.On("STOR").Times(1).CutData(100_000) // as a middle box that goes away: the server says 226
+		want := pattern(200_000)
+		f, err := os.Create(filepath.Join(mnt, "f"))
+		must(t, err)
+		_, err = f.Write(want)
+		must(t, err)
+		err = f.Sync()
+		switch {
+		case err == nil: // pyftpdlib may lose the connection in silence, and then it's sent again
+			sameOnServer(t, s, "f", want)
+		case !errors.Is(err, syscall.EIO):
+			t.Errorf("fsync of a file of which half arrived: %v\n%s", err, p.Dialog())
+		}
+		if cut.Hits() != 1 {
+			t.Fatalf("nothing was cut:\n%s", p.Dialog())
+		}
+		must(t, f.Close()) // which tries again
+		sameOnServer(t, s, "f", want)
+	})
+}
+
+func TestCheckCostsNoRoundTripOnVsftpd(t *testing.T) {
+	s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{})
+	p, mnt := proxied(t, s)
+	for _, name := range []string{"a", "b", "c"} { // the first makes data connections known to work
+		must(t, os.WriteFile(filepath.Join(mnt, name), []byte("abc"), 0o644))
+	}
+	dialog := p.Dialog()
+	i := strings.LastIndex(dialog, "> STOR /c")
+	size, answer := strings.Index(dialog[i:], "> SIZE /c"), strings.Index(dialog[i:], "< 226")
+	if size < 0 || answer < 0 || size > answer {
+		t.Errorf("the size wasn't asked for together with the upload:\n%s", dialog)
+	}
+}
+
+func TestEmptyFileIsNotChecked(t *testing.T) {
+	s := ftptest.Start(t, ftptest.PureFTPd, ftptest.Options{})
+	p, mnt := proxied(t, s)
+	must(t, os.WriteFile(filepath.Join(mnt, "f"), nil, 0o644))
+	if n := p.Count("SIZE"); n != 0 {
+		t.Errorf("%d SIZE commands for a file of no bytes", n)
+	}
+}
+
+func TestServerWithoutSizeIsBelieved(t *testing.T) {
+	s := ftptest.Start(t, ftptest.PureFTPd, ftptest.Options{})
+	p, mnt := proxied(t, s)
+	p.On("SIZE").Reply("502 SIZE command not implemented.")
+	for _, name := range []string{"a", "b"} {
+		must(t, os.WriteFile(filepath.Join(mnt, name), []byte("abc"), 0o644))
+	}
+	if n := p.Count("SIZE"); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// digesting is a ProFTPD with mod_digest.
+func digesting(t *testing.T) (*ftptest.Server, *ftptest.Proxy, string) {
+	t.Helper()
+	s := ftptest.Start(t, ftptest.ProFTPD, ftptest.Options{Extra: []string{"LoadModule mod_digest.c", "DigestEngine on"}})
+	p, mnt := proxied(t, s, func(o *Options) { o.HashUploads = true })
+	return s, p, mnt
+}
+
+func TestHashOfAnUploadIsCompared(t *testing.T) {
+	s, p, mnt := digesting(t)
+	want := pattern(1 << 20)
+	must(t, os.WriteFile(filepath.Join(mnt, "f"), want, 0o644))
+	sameOnServer(t, s, "f", want)
+	if p.Count("HASH") != 1 {
+		t.Errorf("no HASH:\n%s", p.Dialog())
+	}
+}
+
+func TestUploadWithAnotherHashIsNotBelieved(t *testing.T) {
+	s, p, mnt := digesting(t)
+	p.On("HASH").Times(1).Reply("213 SHA1 0-3 a9993e364706816aba3e25717850c26c9cd0d89e f")
+	f, err := os.Create(filepath.Join(mnt, "f"))
+	must(t, err)
+	_, err = f.WriteString("abd")
+	must(t, err)
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("fsync: %v", err)
+	}
+	must(t, f.Close())
+	sameOnServer(t, s, "f", []byte("abd"))
+}
+
+func TestServerWithoutHashIsCheckedBySize(t *testing.T) {
+	s := ftptest.Start(t, ftptest.Pyftpdlib, ftptest.Options{})
+	p, mnt := proxied(t, s, func(o *Options) { o.HashUploads = true })
+	must(t, os.WriteFile(filepath.Join(mnt, "f"), []byte("abc"), 0o644))
+	if p.Count("SIZE") != 1 {
+		t.Errorf("no SIZE:\n%s", p.Dialog())
+	}
+}
