@@ -27,7 +27,7 @@ const allocUnit = 4096
 //
 // Space is a budget of this Spool's limit, counted in blocks that hold data (holes are free), and of the
 // local disk, of which 256 MiB or a twentieth, whichever is less, stays free. What would exceed either
-// fails with syscall.ENOSPC before anything is written.
+// fails with syscall.ENOSPC before anything is written. Files that could not be uploaded (SpoolFile.Keep) give way first.
 //
 // No lock of a Spool is held while one of a SpoolFile is taken, nor the other way round.
 type Spool struct {
@@ -38,7 +38,10 @@ type Spool struct {
 	// space tells the bytes that may still be written to the disk of dir and those of the whole disk.
 	space func() (free, total int64, err error)
 
-	used atomic.Int64 // bytes reserved or allocated
+	used      atomic.Int64 // bytes reserved or allocated
+	keptBytes atomic.Int64 // bytes in keptDir, as far as known
+
+	keptMu sync.Mutex // held while keptDir is changed; no other lock is taken under it
 
 	mu     sync.Mutex // guards the following fields
 	files  map[*SpoolFile]struct{}
@@ -64,11 +67,13 @@ func OpenSpool(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{
+	s := &Spool{
 		dir: dir, limit: limit, log: log, own: own,
 		space: func() (int64, int64, error) { return diskSpace(dir) },
 		files: make(map[*SpoolFile]struct{}),
-	}, nil
+	}
+	s.reportKept()
+	return s, nil
 }
 
 // Create starts the local copy of a file that is not on the server yet, or whose content there no longer
@@ -134,21 +139,30 @@ func (s *Spool) reserve(n int64) error {
 		return nil
 	}
 	used := s.used.Add(n)
-	if s.limit > 0 && used > s.limit {
-		s.used.Add(-n)
-		return fmt.Errorf("spool %s is full: files being written take %d of its %d bytes, %d more were needed: %w",
-			s.dir, used-n, s.limit, n, syscall.ENOSPC)
+	for {
+		err := s.room(used, n)
+		if err == nil {
+			return nil
+		}
+		if !s.dropKept() {
+			s.used.Add(-n)
+			return fmt.Errorf("spool %s: %w", s.dir, err)
+		}
+	}
+}
+
+// room says that used bytes, of which n are new, are within the limit and what the local disk has.
+func (s *Spool) room(used, n int64) error {
+	if kept := s.keptBytes.Load(); s.limit > 0 && used+kept > s.limit {
+		return fmt.Errorf("it is full: files being written take %d of its %d bytes, %d more were needed: %w",
+			used-n, s.limit, n, syscall.ENOSPC)
 	}
 	free, total, err := s.space()
 	if err == nil && free-n < min(reserveBytes, total/reservePart) {
 		err = fmt.Errorf("the local disk has %d bytes free and %d of them are left alone: %w",
 			free, min(reserveBytes, total/reservePart), syscall.ENOSPC)
 	}
-	if err != nil {
-		s.used.Add(-n)
-		return fmt.Errorf("spool %s: %w", s.dir, err)
-	}
-	return nil
+	return err
 }
 
 // release gives n reserved or allocated bytes back.

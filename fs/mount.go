@@ -173,7 +173,7 @@ func (m *Mounted) PendingErr() error {
 
 // untold records a failure of which no caller can be told.
 func (t *tree) untold(p string, err error) {
-	t.log.Error("an upload failed after the file was closed; what was written is lost", "path", p, "err", err)
+	t.log.Error("an upload failed after the file was closed", "path", p, "err", err)
 	t.pendingMu.Lock()
 	defer t.pendingMu.Unlock()
 	if t.pending == nil {

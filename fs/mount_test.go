@@ -55,15 +55,16 @@ func mountRemote(t testing.TB, mnt string, remote ftpconn.Remote, change ...func
 	t.Helper()
 	needFUSE(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	spool, err := cache.OpenSpool(t.TempDir(), 0, log)
-	if err != nil {
-		t.Fatal(err)
-	}
 	opt := Options{
 		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Umask: 0, TTL: 30 * time.Second, Logger: log, Source: "ftp://test/",
+		SpoolDir: t.TempDir(),
 	}
 	for _, f := range change {
 		f(&opt)
+	}
+	spool, err := cache.OpenSpool(opt.SpoolDir, 0, log)
+	if err != nil {
+		t.Fatal(err)
 	}
 	m, err := Mount(mnt, remote, spool, opt)
 	if err != nil {

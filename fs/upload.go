@@ -139,7 +139,7 @@ func (f *file) lastWriter(h *handle) bool {
 	return true
 }
 
-// abandon gives up what could not be uploaded: from now on the server's file is shown.
+// abandon gives up what could not be uploaded: from now on the server's file is shown. The content is kept on this machine.
 func (f *file) abandon() {
 	f.mu.Lock()
 	copy, base := f.copy, f.base
@@ -147,7 +147,7 @@ func (f *file) abandon() {
 	f.baseGen++
 	f.mu.Unlock()
 	if copy != nil {
-		copy.Close()
+		f.t.keep(f.n.shownPath(), copy)
 	}
 	if base != nil {
 		base.close()
@@ -223,6 +223,8 @@ func (u *upload) run(ctx context.Context) {
 	err := u.attempts(ctx)
 	if err == nil {
 		err = u.attributes(ctx)
+	} else if ctx.Err() == nil {
+		u.report(err)
 	}
 	f := u.f
 	u.err = err

@@ -1,0 +1,33 @@
+package fs
+
+import "ftpfs/cache"
+
+// report says in the log what became of an upload that failed, and where the content is.
+func (u *upload) report(err error) {
+	u.f.t.log.Warn("an upload failed; the content is kept while the file is open, and goes with the next flush",
+		"path", u.f.n.shownPath(), "local copy", u.copy.LocalPath(), "err", err)
+}
+
+// keep closes the local copy of a file whose upload failed for good, at its last close. The content stays on this machine:
+// not every program looks at what close() returns.
+func (t *tree) keep(p string, copy *cache.SpoolFile) {
+	if copy.Size() == 0 || !copy.Dirty() {
+		copy.Close()
+		return
+	}
+	var missing int64
+	for _, r := range copy.Missing(0, copy.Size()) {
+		missing += r.Len()
+	}
+	where, err := copy.Keep(p)
+	switch {
+	case where == "":
+		copy.Close()
+		t.log.Error("what could not be uploaded is lost", "path", p, "err", err)
+	case missing > 0:
+		t.log.Error("what could not be uploaded is kept on this machine, with zeros for what only the server has",
+			"path", p, "kept", where, "missing", missing)
+	default:
+		t.log.Error("what could not be uploaded is kept on this machine", "path", p, "kept", where)
+	}
+}
