@@ -23,6 +23,8 @@
 //   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
 //     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
 //     after what is only on the server was fetched.
+//   - With Options.Upload a file is sent to a temporary name beside it, and renamed when it is complete and checked. Such
+//     names are noted in the spool's directory: the next mount removes what a crash left.
 //   - What the server confirms is compared by size, and by hash if asked for. A file that differs is an error of close().
 //   - An upload whose connection breaks goes on where the server's copy ends, or begins again where that isn't possible, for
 //     Options.Retry since it got further last. Writers don't notice. A refusal ends it at once.

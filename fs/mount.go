@@ -41,7 +41,8 @@ type tree struct {
 	cancel    context.CancelFunc
 
 	noResume  atomic.Bool // the server refuses REST before STOR
-	noHash    sync.Once   // says in the log that the server has no hash
+	atomic    atomicity
+	noHash    sync.Once // says in the log that the server has no hash
 	inodes    atomic.Uint64
 	files     fileSet
 	overrides overrides
@@ -109,6 +110,9 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 	}
 	t.cleaning.Go(t.dropLeftovers)
 	m := &Mounted{t: t, server: server, done: make(chan struct{})}
+	if !opt.ReadOnly {
+		t.atomic.sweeps.Go(t.sweepTemps)
+	}
 	go m.finish()
 	return m, nil
 }
@@ -144,7 +148,9 @@ func (m *Mounted) finish() {
 	}
 	m.t.dropAllHidden()
 	m.t.cleaning.Wait()
+	m.t.clearTemps()
 	m.t.cancel()
+	m.t.atomic.sweeps.Wait()
 }
 
 // WaitGone returns when the mount is gone, by whatever way; what was written may still be on its way to the server.

@@ -26,6 +26,8 @@ type Options struct {
 	// Retry is how long a transfer whose connection breaks is taken up again, from the first failure on that nothing
 	// came after. A few attempts are made however short it is.
 	Retry time.Duration
+	// Upload says where uploads go.
+	Upload UploadMode
 	// HashUploads compares the server's hash of each upload with that of the local copy, where the server has one.
 	HashUploads bool
 	// SpoolDir holds the local copies of files being written.

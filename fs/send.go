@@ -36,7 +36,16 @@ func (u *upload) whole(ctx context.Context, p string) error {
 	appends := f.appends && u.copy.Base() == 0 // another client may have made the file, or written to it, meanwhile
 	f.mu.Unlock()
 	if !appends {
-		return u.stream(ctx, p)
+		if u.goesAside(p) {
+			if err := u.aside(ctx, p); !errors.Is(err, errInPlace) {
+				return err
+			}
+		}
+		plan, err := u.stream(ctx, p, false)
+		if err == nil {
+			u.confirmed(plan)
+		}
+		return err
 	}
 	err := u.appendFrom(ctx, p, 0, 0)
 	if err != nil { // what arrived of it is replaced
@@ -108,7 +117,7 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 func (u *upload) appendFrom(ctx context.Context, p string, off, before int64) error {
 	st := u.copy.Stream(off)
 	defer st.Close()
-	done, err := u.send(ctx, store{p, ftpconn.Append, off, before}, st)
+	done, err := u.send(ctx, store{p, ftpconn.Append, off, before, false}, st)
 	if err == nil {
 		u.confirmed(done.plan)
 	}
@@ -141,6 +150,7 @@ type store struct {
 	mode   ftpconn.StoreMode
 	off    int64 // where it begins, in the local copy
 	before int64 // how much the server's file has before it at least
+	aside  bool  // path is a temporary one
 }
 
 // sent is what became of a store.
@@ -163,7 +173,9 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 	if err != nil {
 		return done, err
 	}
-	u.started.Store(true)
+	if !to.aside {
+		u.started.Store(true)
+	}
 	defer func() {
 		if err != nil {
 			done.begun = up.Begun()

@@ -10,14 +10,14 @@ import (
 	"ftpfs/ftpconn"
 )
 
-// stream sends the whole file to p by STOR, and goes on where the server's copy ends when the connection breaks:
+// stream sends the whole file to p, which is its own path or, aside, a temporary one, by STOR, and goes on where the server's copy ends when the connection breaks:
 // by REST and STOR at the end of file, which all servers measured do alike (except ProFTPD, which by default refuses
 // both that and APPE; there the file is sent again). Unlike APPE it does no harm if the session before is still
 // writing what it had received: both write the same to the same place. So writers notice nothing.
 //
 // What the server has is taken for the beginning of what was sent only if it said so (1yz to STOR), if it isn't more
 // than was given out, and if nothing of that has been changed since.
-func (u *upload) stream(ctx context.Context, p string) error {
+func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.Plan, err error) {
 	st := u.copy.Stream(0)
 	defer st.Close()
 	var reached int64 // the furthest place where the upload was taken up
@@ -26,15 +26,14 @@ func (u *upload) stream(ctx context.Context, p string) error {
 		if at > 0 {
 			mode = ftpconn.Restart
 		}
-		done, err := u.send(ctx, store{p, mode, at, at}, st)
+		done, err := u.send(ctx, store{p, mode, at, at, aside}, st)
 		ours = ours || done.begun
 		switch {
 		case err == nil:
-			u.confirmed(done.plan)
-			return nil
+			return done.plan, nil
 		case reached > 0 && errors.Is(err, ftpconn.ErrMismatch): // pieces that don't make the whole
 			if err := u.again.wait(ctx, err); err != nil {
-				return err
+				return plan, err
 			}
 			ours = false
 		case at > 0 && refusesAppend(err):
@@ -42,15 +41,14 @@ func (u *upload) stream(ctx context.Context, p string) error {
 			u.f.t.noResume.Store(true)
 		default:
 			if err := u.breathe(ctx, p, err); err != nil {
-				return err
+				return plan, err
 			}
 		}
 		if at, err = u.arrived(ctx, p, st, ours); err != nil {
-			return err
+			return plan, err
 		}
-		if plan := u.copy.Plan(); at > 0 && at == plan.Size && !u.streaming() && st.Intact() {
-			u.confirmed(plan) // what got lost was the confirmation alone
-			return nil
+		if plan = u.copy.Plan(); at > 0 && at == plan.Size && !u.streaming() && st.Intact() {
+			return plan, nil // what got lost was the confirmation alone
 		}
 		if at > reached {
 			reached = at

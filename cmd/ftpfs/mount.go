@@ -83,6 +83,7 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		TTL:                s.TTL,
 		NoPrefetch:         !s.Prefetch,
 		Retry:              s.Retry,
+		Upload:             s.Upload,
 		HashUploads:        s.HashUploads,
 		Blocks:             blocks,
 		SpoolDir:           dir,

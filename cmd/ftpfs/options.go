@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ftpfs/fs"
 	"ftpfs/ftpconn"
 )
 
@@ -80,6 +81,10 @@ func optionTable() []option {
 
 		{"spool_dir", "DIR", "cache directory", upload, "where copies of files being written are kept", setString(func(s *settings) *string { return &s.SpoolDir })},
 		{"spool_size", "SIZE", "what is free", upload, "local disk for those copies; 256 MiB or a twentieth of it, whichever is less, stay free in any case", setSize(1<<20, func(s *settings) *int64 { return &s.SpoolSize })},
+		{"upload", "inplace|atomic|auto", "inplace", upload, "where files are sent: to themselves, to a temporary name that then replaces them, or auto: the latter where there is something to replace", func(s *settings, v string) (err error) {
+			s.Upload, err = fs.ParseUploadMode(v)
+			return err
+		}},
 		{"upload_check", "size|hash|off", "size", upload, "what is compared before an upload counts as confirmed; hash: where the server can compute one", func(s *settings, v string) error {
 			s.CheckUploads, s.HashUploads = v != "off", v == "hash"
 			return oneOf(v, "size", "hash", "off")

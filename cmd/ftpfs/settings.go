@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ftpfs/fs"
 	"ftpfs/ftpconn"
 )
 
@@ -46,8 +47,9 @@ type settings struct {
 	Prefetch     bool
 
 	SpoolSize    int64 // bytes, 0: what is free
-	CheckUploads bool  // by size
-	HashUploads  bool  // and by hash
+	Upload       fs.UploadMode
+	CheckUploads bool // by size
+	HashUploads  bool // and by hash
 
 	ReadOnly           bool
 	AllowOther         bool
