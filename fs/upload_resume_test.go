@@ -149,3 +149,21 @@ func TestLostConfirmationIsLookedUp(t *testing.T) {
 		t.Errorf("%d uploads, want 1", n)
 	}
 }
+
+func TestMountIsUsableAcrossARestart(t *testing.T) {
+	s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{})
+	mnt := mountServer(t, s, func(c *ftpconn.Config) { c.Retry = 30 * time.Second })
+	must(t, os.Mkdir(filepath.Join(mnt, "d"), 0o755))
+	s.Stop()
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		time.Sleep(time.Second) // the outage
+		s.Restart()
+	}()
+	defer func() { <-back }()
+	must(t, os.WriteFile(filepath.Join(mnt, "d", "f"), []byte("abc"), 0o644))
+	must(t, os.Rename(filepath.Join(mnt, "d", "f"), filepath.Join(mnt, "g")))
+	must(t, os.Remove(filepath.Join(mnt, "d")))
+	sameOnServer(t, s, "g", []byte("abc"))
+}

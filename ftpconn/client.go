@@ -17,6 +17,8 @@ import (
 type Client struct {
 	site *site
 	pool *pool[*Conn]
+
+	outage outage
 }
 
 var _ Remote = (*Client)(nil)
@@ -74,6 +76,7 @@ func (cl *Client) dial(ctx context.Context) (*Conn, error) {
 		err = fmt.Errorf("%w: %w", ErrTooMany, err)
 	}
 	if err == nil {
+		cl.outage.over()
 		c.spent = true
 		c.armAhead()
 	}
@@ -128,7 +131,7 @@ const (
 // an earlier try may have done the work.
 func (cl *Client) do(ctx context.Context, how repeat, f func(c *Conn) error) (again bool, err error) {
 	for try := 0; ; try++ {
-		lease, err := cl.pool.get(ctx, classFor(ctx, classMeta))
+		lease, err := cl.session(ctx)
 		if err != nil {
 			return again, err
 		}

@@ -91,6 +91,7 @@ type Config struct {
 
 	MaxConns int           // sessions at most, 0: 8
 	Timeout  time.Duration // for a connection to be made, a reply to come, a data connection to move; 0: 30 s
+	Retry    time.Duration // operations wait so long for a server that went away, transfers don't; see outage
 	IdleTime time.Duration // an unused session is closed after it, 0: 60 s
 
 	Logger *slog.Logger // nil: discards. At debug level it gets the whole protocol, less the passwords

@@ -173,6 +173,7 @@ func clientConfig(s settings, log *slog.Logger) (ftpconn.Config, error) {
 		TrustPASV:     s.TrustPASV,
 		MaxConns:      s.MaxConns,
 		Timeout:       s.Timeout,
+		Retry:         s.Retry,
 		CheckUploads:  s.CheckUploads,
 		Logger:        log,
 	}

@@ -70,7 +70,7 @@ func optionTable() []option {
 		}},
 		{"max_conns", "N", "8", data, "sessions at most; fewer are used if the server allows fewer", setInt(1, 256, func(s *settings) *int { return &s.MaxConns })},
 		{"timeout", "TIME", "30s", data, "how long the server may stay silent", setDuration(time.Second, func(s *settings) *time.Duration { return &s.Timeout })},
-		{"retry", "TIME", "1m", data, "how long an upload or download whose connection breaks is taken up again before that is an error", setDuration(0, func(s *settings) *time.Duration { return &s.Retry })},
+		{"retry", "TIME", "1m", data, "how long a server that went away, or a transfer that breaks, is tried again before that is an error", setDuration(0, func(s *settings) *time.Duration { return &s.Retry })},
 
 		{"ttl", "TIME", "30s", cache, "how long listings and attributes are believed; 0 asks the server each time", setDuration(0, func(s *settings) *time.Duration { return &s.TTL })},
 		{"cache_entries", "N", "1000000", cache, "directory entries to remember at most; 0 remembers none", setInt(0, 1<<30, func(s *settings) *int { return &s.CacheEntries })},
