@@ -46,7 +46,7 @@ type ahead struct {
 
 // AheadStats counts guesses since the mount began.
 type AheadStats struct {
-	Files, FilesUsed, FilesMissed uint64 // fetched or tried, then opened, and dropped unopened
+	Files, FilesUsed, FilesMissed uint64 // fetched or failed, then opened, and dropped unopened
 	Begun                         uint64 // small files fetched from open() on
 	Lists, ListsUsed              uint64
 }

@@ -215,6 +215,11 @@ func (a *ahead) landed(p string, g *guess, err error) {
 	switch {
 	case errors.Is(err, ftpconn.ErrNoneFree):
 		a.lanes = max(a.flying, 1)
+		if g.scan != nil {
+			a.count.Files--
+		} else {
+			a.count.Begun--
+		}
 		return
 	case err != nil && !errors.Is(err, errClosed): // closed: opened, read and closed before the server's last word
 		return // the next open, or the next guess that lands, tries again: never at once, the server may be gone

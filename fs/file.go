@@ -336,6 +336,8 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		l.Done()
 		return nil, h.f.t.errno("read", h.f.n.shownPath(), err)
 	}
+	h.f.t.reads.Add(1)
+	h.f.t.readBytes.Add(int64(n))
 	if l.n > 0 {
 		return l, 0
 	}

@@ -44,6 +44,8 @@ type tree struct {
 	atomic    atomicity
 	noHash    sync.Once // says in the log that the server has no hash
 	inodes    atomic.Uint64
+	reads     atomic.Uint64 // requests of the kernel
+	readBytes atomic.Int64
 	files     fileSet
 	overrides overrides
 	hidden    hidden

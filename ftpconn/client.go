@@ -15,10 +15,10 @@ import (
 
 // Client is a Remote over a pool of sessions. Safe for concurrent use.
 type Client struct {
-	site *site
-	pool *pool[*Conn]
-
-	outage outage
+	site    *site
+	pool    *pool[*Conn]
+	outage  outage
+	traffic traffic
 }
 
 var _ Remote = (*Client)(nil)
@@ -206,7 +206,8 @@ func (cl *Client) Retrieve(ctx context.Context, p string, offset int64) (Downloa
 		if err == nil {
 			dl.back, dl.used = func(err error) { cl.giveBack(lease, err) }, lease.touch
 			lease.onWanted(dl.wanted)
-			return dl, nil
+			cl.traffic.downloads.Add(1)
+			return countedDownload{dl, &cl.traffic}, nil
 		}
 		cl.giveBack(lease, err)
 		if ctx.Err() == nil && try < cl.tries() && IsLost(err) && !errors.Is(err, errReplyTimeout) {
@@ -237,7 +238,7 @@ func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset in
 		}
 		u, err := lease.s.store(ctx, cl.site.abs(p), mode, offset)
 		if err == nil {
-			u.back, u.used = func(err error) { cl.giveBack(lease, err) }, lease.touch
+			u.back, u.used = func(err error) { cl.traffic.ended(err); cl.giveBack(lease, err) }, lease.touch
 			lease.onWanted(u.wanted)
 			return &explainedUpload{cl: cl, path: p, mode: mode, u: u}, nil
 		}
@@ -261,6 +262,7 @@ type explainedUpload struct {
 
 func (e *explainedUpload) Write(b []byte) (int, error) {
 	n, err := e.u.Write(b)
+	e.cl.traffic.sent.Add(int64(n))
 	if err != nil {
 		e.Close()
 		return n, e.err

@@ -113,7 +113,7 @@ type pool[S session] struct {
 
 	timer   *time.Timer // runs tick
 	alarmAt time.Time   // when timer fires, zero if it doesn't
-	count   struct{ dials, failed, refused, keepalives, asked uint64 }
+	count   struct{ dials, failed, refused, keepalives, asked, waited uint64 }
 }
 
 type idleSession[S session] struct {
@@ -164,6 +164,7 @@ type poolStats struct {
 	Dialing, Closing, Waiting int
 	Dials, Failed, Refused    uint64 // Failed includes Refused
 	Keepalives, Asked         uint64 // Asked: requests to yield
+	Waited                    uint64 // requests for a session, less guesses, that were not served at once
 }
 
 // newPool makes a pool that dials when it is first asked for a session. It must be closed.
@@ -230,7 +231,11 @@ func (p *pool[S]) join(w *waiter[S], now time.Time) error {
 	w.seq = p.seq
 	p.queue[w.class] = append(p.queue[w.class], w)
 	p.pumpLocked(now)
-	if w.class == classAhead && w.lease == nil && !w.dialed {
+	switch {
+	case w.lease != nil:
+	case w.class != classAhead:
+		p.count.waited++
+	case !w.dialed:
 		p.leaveLocked(w)
 		return errBusy
 	}
@@ -326,7 +331,7 @@ func (p *pool[S]) stats() poolStats {
 		Meta: p.held[classMeta], Data: p.held[classData], Ahead: p.held[classAhead],
 		Dialing: p.busy.dialing, Closing: p.busy.closing, Waiting: len(p.waitersLocked()),
 		Dials: p.count.dials, Failed: p.count.failed, Refused: p.count.refused,
-		Keepalives: p.count.keepalives, Asked: p.count.asked,
+		Keepalives: p.count.keepalives, Asked: p.count.asked, Waited: p.count.waited,
 	}
 }
 

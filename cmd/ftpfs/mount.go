@@ -24,7 +24,9 @@ type site struct {
 	left    *cache.Leftovers
 	attrs   *cache.Attrs // nil with attrs=strict
 	blocks  *cache.Blocks
-	remote  ftpconn.Remote
+	client  *ftpconn.Client
+	meta    *cache.Meta    // nil without a metadata cache
+	remote  ftpconn.Remote // the whole stack
 	log     *slog.Logger
 }
 
@@ -52,8 +54,10 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		return nil, err
 	}
 	remote := cache.ForgetChanges(client, blocks)
+	var meta *cache.Meta
 	if s.TTL > 0 && s.CacheEntries > 0 {
-		remote = cache.NewMeta(remote, cache.MetaConfig{TTL: s.TTL, Entries: s.CacheEntries, Logger: log})
+		meta = cache.NewMeta(remote, cache.MetaConfig{TTL: s.TTL, Entries: s.CacheEntries, Logger: log})
+		remote = meta
 	}
 	dir := s.SpoolDir
 	if dir == "" {
@@ -103,7 +107,7 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		blocks.Close()
 		return nil, explainMount(s.Mountpoint, err)
 	}
-	return &site{mounted, spool, left, attrs, blocks, remote, log}, nil
+	return &site{mounted, spool, left, attrs, blocks, client, meta, remote, log}, nil
 }
 
 // openBlocks makes the cache of file contents, nil if there is to be none.

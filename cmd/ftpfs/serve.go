@@ -67,6 +67,7 @@ func serveLogged(st *stage, log *slog.Logger, logFile *os.File) error {
 			alive.release()
 		}()
 	}
+	defer m.logStats()()
 	log.Info("mounted", "source", s.Source, "mountpoint", s.Mountpoint)
 	if err := st.ready(); err != nil {
 		log.Error("the process that started this mount is gone; unmounting", "err", err)
