@@ -21,12 +21,12 @@ type Temp struct {
 	file string
 }
 
-// NoteTemp writes down that path, of the site that is so named, is about to be made and will not stay. It isn't synced:
-// it outlives this process and not the machine.
-func (s *Spool) NoteTemp(site, path_ string) (Temp, error) {
+// NoteTemp writes down that a file of the site that is so named is about to be made and will not stay. The note isn't
+// synced: it outlives this process and not the machine.
+func (s *Spool) NoteTemp(site, remote string) (Temp, error) {
 	s.mu.Lock()
 	s.serial++
-	t := Temp{path_, s, path.Join(tempsDir, fmt.Sprintf("%s.%d", s.own.id, s.serial))}
+	t := Temp{remote, s, path.Join(tempsDir, fmt.Sprintf("%s.%d", s.own.id, s.serial))}
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
@@ -35,7 +35,7 @@ func (s *Spool) NoteTemp(site, path_ string) (Temp, error) {
 	if err := s.own.root.Mkdir(tempsDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Temp{}, fmt.Errorf("spool %s: %w", s.dir, err)
 	}
-	if err := s.own.root.WriteFile(t.file, []byte(site+"\x00"+path_), 0o600); err != nil {
+	if err := s.own.root.WriteFile(t.file, []byte(site+"\x00"+remote), 0o600); err != nil {
 		return Temp{}, fmt.Errorf("spool %s: %w", s.dir, errors.Join(err, s.own.root.Remove(t.file)))
 	}
 	return t, nil

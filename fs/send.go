@@ -217,10 +217,7 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 					return done, err
 				}
 				done.plan = plan
-				if to.mode != ftpconn.Append { // others may append too
-					err = u.verify(ctx, to.path, plan)
-				}
-				return done, err
+				return done, nil
 			}
 			if !st.Intact() {
 				return done, errRetry

@@ -47,5 +47,6 @@ func (u *upload) verify(ctx context.Context, p string, plan cache.Plan) error {
 	if sum.Same(local) || u.copy.Version() != plan.Version {
 		return nil
 	}
+	u.copy.MarkBroken(0)
 	return fmt.Errorf("%w: %s has the %s hash %s instead of %x", ftpconn.ErrMismatch, p, sum.Algorithm, sum.Hex, local.Sum(nil))
 }

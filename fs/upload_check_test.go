@@ -109,3 +109,29 @@ func TestServerWithoutHashIsCheckedBySize(t *testing.T) {
 		t.Errorf("no SIZE:\n%s", p.Dialog())
 	}
 }
+
+func TestHashOfPiecesIsCompared(t *testing.T) {
+	s, p, mnt := digesting(t)
+	p.On("STOR").Times(1).ResetData(3 << 20)
+	p.On("HASH").Times(1).Reply("213 SHA1 0-3 a9993e364706816aba3e25717850c26c9cd0d89e f") // the pieces don't fit
+	want := pattern(8 << 20)
+	f, err := os.Create(filepath.Join(mnt, "f"))
+	must(t, err)
+	_, err = f.Write(want)
+	must(t, err)
+	if err := f.Sync(); err != nil && p.Count("REST") > 0 {
+		t.Errorf("fsync: %v", err) // it's sent again as a whole
+	}
+	must(t, f.Close())
+	sameOnServer(t, s, "f", want)
+}
+
+func TestLostHashIsAskedForAgain(t *testing.T) {
+	s, p, mnt := digesting(t)
+	p.On("HASH").Times(1).CloseBefore()
+	must(t, os.WriteFile(filepath.Join(mnt, "f"), []byte("abc"), 0o644))
+	sameOnServer(t, s, "f", []byte("abc"))
+	if n := p.Count("STOR"); n != 1 {
+		t.Errorf("sent %d times", n)
+	}
+}

@@ -26,11 +26,18 @@ func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.P
 		if at > 0 {
 			mode = ftpconn.Restart
 		}
-		done, err := u.send(ctx, store{p, mode, at, at, aside}, st)
+		var done sent
+		if plan = u.copy.Plan(); at == 0 || at < plan.Size || u.streaming() || !st.Intact() {
+			done, err = u.send(ctx, store{p, mode, at, at, aside}, st)
+			plan = done.plan
+		} // else nothing but the confirmation was lost
+		if err == nil {
+			err = u.verify(ctx, p, plan)
+		}
 		ours = ours || done.begun
 		switch {
 		case err == nil:
-			return done.plan, nil
+			return plan, nil
 		case reached > 0 && errors.Is(err, ftpconn.ErrMismatch): // pieces that don't make the whole
 			if err := u.again.wait(ctx, err); err != nil {
 				return plan, err
@@ -46,9 +53,6 @@ func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.P
 		}
 		if at, err = u.arrived(ctx, p, st, ours); err != nil {
 			return plan, err
-		}
-		if plan = u.copy.Plan(); at > 0 && at == plan.Size && !u.streaming() && st.Intact() {
-			return plan, nil // what got lost was the confirmation alone
 		}
 		if at > reached {
 			reached = at
