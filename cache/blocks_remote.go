@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"ftpfs/ftpconn"
@@ -67,6 +68,22 @@ func (r *forgetting) Rename(ctx context.Context, from, to string) error {
 	return r.change(from, func() error {
 		return r.change(to, func() error { return r.next.Rename(ctx, from, to) })
 	})
+}
+
+func (r *forgetting) Symlink(ctx context.Context, target, link string) error {
+	l, ok := r.next.(ftpconn.Linker)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return r.change(link, func() error { return l.Symlink(ctx, target, link) })
+}
+
+func (r *forgetting) Copy(ctx context.Context, from, to string, size int64) error {
+	c, ok := r.next.(ftpconn.Copier)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return r.change(to, func() error { return c.Copy(ctx, from, to, size) })
 }
 
 func (r *forgetting) Chmod(ctx context.Context, path string, mode uint32) error {

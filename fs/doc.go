@@ -41,7 +41,8 @@
 //
 // # What there isn't
 //
-// Symlinks and hard links can't be made, and devices don't exist: EPERM, as on filesystems without them.
+// Hard links can't be made, nor symlinks where the server has no command for them, and devices don't exist: EPERM, as on
+// filesystems without them.
 // chown to anybody but the owner that is shown: EPERM. Extended attributes, O_TMPFILE, holes: EOPNOTSUPP. Names with CR, LF
 // or NUL: EINVAL, nothing sent. File locks are the kernel's, within this machine. O_EXCL
 // excludes others on this mount, not other clients: FTP has no exclusive create. Entries that are neither files, directories nor symlinks

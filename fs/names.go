@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -114,9 +115,34 @@ func (t *tree) storeEmpty(ctx context.Context, p string) error {
 
 var _ = (fusefs.NodeSymlinker)((*node)(nil))
 
-// Symlink fails as on a filesystem that has none (symlink(2)): FTP can't make links.
-func (n *node) Symlink(context.Context, string, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return nil, n.noLinks()
+// Symlink makes a symbolic link where the server has a command for it. Elsewhere it fails as on a filesystem that has none
+// (symlink(2)).
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	p, errno := n.change("symlink", name)
+	if errno != 0 {
+		return nil, errno
+	}
+	linker, ok := n.t.remote.(ftpconn.Linker)
+	if !ok {
+		return nil, n.noLinks()
+	}
+	switch err := linker.Symlink(c, target, p); {
+	case errors.Is(err, errors.ErrUnsupported):
+		n.t.log.Debug("no symbolic link", "path", p, "err", err)
+		return nil, n.noLinks()
+	case err != nil:
+		return nil, n.t.errno("symlink", p, err)
+	}
+	n.stirred(p)
+	n.t.overrides.Drop(p)
+	e, err := n.t.stat(c, p)
+	if err != nil || e.Type != ftpconn.Symlink {
+		e = ftpconn.Entry{Type: ftpconn.Symlink, Target: target, Size: int64(len(target)), UID: -1, GID: -1}
+	}
+	e.Name = name
+	return n.show(c, e, p, 0, out), 0
 }
 
 var _ = (fusefs.NodeLinker)((*node)(nil))

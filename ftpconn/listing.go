@@ -26,6 +26,11 @@ func (cl *Client) list(ctx context.Context, dir string) ([]Entry, error) {
 		entries, err = c.list(ctx, cl.site.abs(dir))
 		return err
 	})
+	for i := range entries {
+		if e := &entries[i]; e.Type == Symlink {
+			e.Target = cl.site.shownTarget(cl.site.abs(dir), e.Target)
+		}
+	}
 	return entries, err
 }
 

@@ -28,7 +28,7 @@ func (t Type) String() string {
 // the value named in each field's comment; callers choose their own defaults.
 type Entry struct {
 	Name   string // the bytes as sent, which need not be UTF-8; never "", ".", ".." or with a '/'
-	Target string // target of a symlink, "" if the server did not say
+	Target string // target of a symlink, relative if it is inside the tree, "" if the server did not say
 	Owner  string // owner as printed, "" if not said
 	Group  string // group as printed, "" if not said
 	Perm   string // perm fact (RFC 3659 section 7.5.5), lower case, "" if not said

@@ -14,29 +14,31 @@ type site struct {
 	cfg Config // defaults filled in
 	log *slog.Logger
 
-	mu       sync.Mutex // guards the following
-	modes    *modes     // nil until an address of the server is known
-	feat     map[string]string
-	featText string // the FEAT reply as it is played back to the library, "" before the first
-	features Features
-	base     string // the absolute path on the server that is the Remote's "/"
-	probed   bool   // the first session has learned what is to be learned at log-in
-	pipeline bool   // several commands in one packet are answered one by one
-	rest     bool   // REST was accepted once
-	list     string // what lists where there is no MLSD: "STAT", "LIST -a" or "LIST", "" not known
-	zone     time.Duration
-	zoneSet  bool   // zone is known: LIST's times are UTC + zone
-	clock    clock  // of MDTM
-	setTime  string // the means that worked: key of setTimeForms; "none" if all were refused
-	noAppend bool
-	noChmod  bool
-	noSpace  bool
-	noTLS13  bool
-	pyftpd   bool // the server is pyftpdlib: see isPyftpdlib
-	direct   bool // connections end at the server itself; constant
-	sized    bool // a SIZE behind a STOR was right once
-	noHaste  bool // a hastened upload came to harm
-	noSize   bool // no SIZE
+	mu        sync.Mutex // guards the following
+	modes     *modes     // nil until an address of the server is known
+	feat      map[string]string
+	featText  string // the FEAT reply as it is played back to the library, "" before the first
+	features  Features
+	base      string // the absolute path on the server that is the Remote's "/"
+	probed    bool   // the first session has learned what is to be learned at log-in
+	pipeline  bool   // several commands in one packet are answered one by one
+	rest      bool   // REST was accepted once
+	list      string // what lists where there is no MLSD: "STAT", "LIST -a" or "LIST", "" not known
+	zone      time.Duration
+	zoneSet   bool   // zone is known: LIST's times are UTC + zone
+	clock     clock  // of MDTM
+	setTime   string // the means that worked: key of setTimeForms; "none" if all were refused
+	noAppend  bool
+	noChmod   bool
+	noSpace   bool
+	noTLS13   bool
+	pyftpd    bool // the server is pyftpdlib: see isPyftpdlib
+	direct    bool // connections end at the server itself; constant
+	sized     bool // a SIZE behind a STOR was right once
+	noHaste   bool // a hastened upload came to harm
+	noSize    bool // no SIZE
+	noCopy    bool
+	noSymlink bool
 }
 
 func (s *site) pipelines() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ func (cl *Client) stat(ctx context.Context, p string) (e Entry, err error) {
 		e, err = c.stat(ctx, abs)
 		return err
 	})
+	e.Target = cl.site.shownTarget(path.Dir(abs), e.Target)
 	return e, err
 }
 
