@@ -23,11 +23,15 @@ func TestServerCopiesForCp(t *testing.T) {
 		s.WriteFile("short", []byte("x"))
 		s.WriteFile("full", pattern(6<<20))
 		bash(t, t.TempDir(), mnt, `
-			cp "$mnt/a" "$mnt/b"; cp "$mnt/short" "$mnt/short2"; cp "$mnt/a" "$mnt/full"; cp -p "$mnt/a" "$mnt/kept"
+			cp "$mnt/a" "$mnt/b"; cp "$mnt/short" "$mnt/short2"; cp "$mnt/a" "$mnt/full";
+			chmod 640 "$mnt/a"; cp -p "$mnt/a" "$mnt/kept"; [ "$(stat -c %a "$mnt/kept")" = 640 ]
 			cmp "$mnt/a" "$mnt/b"; [ "$(stat -c '%s %Y' "$mnt/kept")" = "$(stat -c '%s %Y' "$mnt/a")" ]; [ "$(cat "$mnt/short2")" = x ]
 			cp "$mnt/a" "$mnt/more"; echo end >> "$mnt/more"; printf X | dd of="$mnt/more" bs=1 seek=1000 conv=notrunc status=none`)
 		more := append(bytes.Clone(big), "end\n"...)
 		more[1000] = 'X'
+		if info, err := os.Stat(s.Path("kept")); err != nil || info.Mode() != 0o640 {
+			t.Errorf("copied with cp -p: %v %v", info.Mode(), err)
+		}
 		for name, want := range map[string][]byte{"b": big, "full": big, "kept": big, "short2": []byte("x"), "more": more} {
 			if !bytes.Equal(s.ReadFile(name), want) {
 				t.Errorf("%s differs on the server", name)

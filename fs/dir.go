@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -248,8 +249,14 @@ func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
 		return nil, n.t.errno("readlink", "", err)
 	}
 	e, err := n.t.stat(c, p)
-	if err == nil && e.Target == "" {
-		e, err = n.t.exact(c, p)
+	if err == nil && e.Type == ftpconn.Symlink && e.Target == "" { // MLST of Pure-FTPd 1.0.50 doesn't tell it
+		var list []ftpconn.Entry
+		list, err = n.t.remote.List(c, path.Dir(p))
+		for _, l := range list {
+			if l.Name == path.Base(p) {
+				e = l
+			}
+		}
 	}
 	switch {
 	case err != nil:

@@ -223,7 +223,7 @@ func (f *file) isLocal() bool {
 }
 
 func (f *file) isLocalLocked() bool {
-	return f.gone || f.created || f.job != nil || f.copy != nil && f.copy.Dirty()
+	return f.gone || f.created || f.job != nil || f.copy != nil && (f.copy.Dirty() || f.hasMode || !f.setTime.IsZero())
 }
 
 func (f *file) isCreated() bool {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpfs/ftpconn"
+	"ftpfs/ftpconn/ftptest"
 )
 
 func TestRenames(t *testing.T) {
@@ -199,5 +200,16 @@ func TestInodeNumberSurvivesRename(t *testing.T) {
 	must(t, os.Rename(p, filepath.Join(s.mnt, "b")))
 	if after := ino(filepath.Join(s.mnt, "b")); after != before {
 		t.Errorf("inode %d became %d", before, after)
+	}
+}
+
+func TestLinkIsReadBeforeItsDirectoryIsListed(t *testing.T) {
+	for _, kind := range []ftptest.Kind{ftptest.VSFTPD, ftptest.ProFTPD, ftptest.PureFTPd} {
+		s := ftptest.Start(t, kind, ftptest.Options{})
+		s.WriteFile("d/f", []byte("content"))
+		must(t, os.Symlink("f", s.Path("d/l")))
+		if got := read(t, filepath.Join(mountServer(t, s), "d/l")); got != "content" {
+			t.Errorf("%v: through the link: %q", kind, got)
+		}
 	}
 }

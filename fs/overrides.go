@@ -84,11 +84,12 @@ func (o *overrides) apply(p string, e ftpconn.Entry) ftpconn.Entry {
 	return e
 }
 
-// lost says that a server answered a request to set something with no, whatever the reason, except that there is no such file.
-func lost(err error) bool {
+// lost says that the server can't keep what it was asked to set: it has no command for it, or doesn't take this value (odd).
+// It may also be that the file is somebody else's, which is no reason to pretend.
+func lost(err error, odd bool) bool {
 	var reply *ftpconn.ReplyError
-	return errors.Is(err, errors.ErrUnsupported) || errors.As(err, &reply) && !reply.Temporary() && !ftpconn.IsLost(err) &&
-		!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ftpconn.ErrLogin) && !errors.Is(err, ftpconn.ErrTooMany)
+	refused := errors.As(err, &reply) && !reply.Temporary() && !ftpconn.IsLost(err) && !errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, errors.ErrUnsupported) || odd && refused
 }
 
 // setMode sets permission bits: on the server, and what it doesn't keep or show of them here.
@@ -103,9 +104,9 @@ func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
 		o.setMode(p, mode, 0, false)
 	case err == nil:
 		o.dropMode(p)
-	case lost(err):
+	case lost(err, mode&0o400 == 0): // Pure-FTPd 1.0.50 doesn't let owners lock themselves out
 		o.modesLost.Do(func() {
-			t.log.Info("the server doesn't set permission bits; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
+			t.log.Info("the server doesn't set permission bits, or not all; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
 		})
 		o.setMode(p, mode, 0, false)
 		return nil
@@ -123,7 +124,7 @@ func (t *tree) setTime(ctx context.Context, p string, mtime time.Time) error {
 		o.setTime(p, mtime, version{-1, mtime.Truncate(time.Second), time.Second})
 	case err == nil:
 		o.dropTime(p)
-	case lost(err):
+	case lost(err, mtime.Unix() < 0): // before 1970: Apache FtpServer 550
 		o.timesLost.Do(func() {
 			t.log.Info("the server doesn't set times, or not all; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
 		})

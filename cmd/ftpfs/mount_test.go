@@ -202,20 +202,75 @@ func TestMountTwiceIsRefused(t *testing.T) {
 func TestDeadMountIsReplaced(t *testing.T) {
 	f := newFixture(t)
 	f.mount()
-	for _, pid := range f.processes() {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for deadline := time.Now().Add(20 * time.Second); len(f.processes()) > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the killed process stays")
-		}
-	}
+	f.kill()
 	f.mount()
 	f.wantFile()
 	f.umount()
 	f.wantMounted(false)
+}
+
+// kill ends the mount's process like a crash.
+func (f *fixture) kill() {
+	f.t.Helper()
+	for _, pid := range f.processes() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(f.processes()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatal("the killed process stays")
+		}
+	}
+}
+
+func TestOpenFileThatWasRemovedGoesAfterACrash(t *testing.T) {
+	f := newFixture(t)
+	writeFile(t, filepath.Join(f.site, "large"), strings.Repeat("x", 6<<20), 0o644)
+	hidden := func() []string {
+		names, err := filepath.Glob(filepath.Join(f.site, ".ftpfs-hidden-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	f.mount()
+	open, err := os.Open(filepath.Join(f.mnt, "large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if err := os.Remove(filepath.Join(f.mnt, "large")); err != nil {
+		t.Fatal(err)
+	}
+	if names := hidden(); len(names) != 1 {
+		t.Errorf("hidden on the server: %q", names)
+	}
+	f.kill()
+	f.mount()
+	for deadline := time.Now().Add(20 * time.Second); len(hidden()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("hidden on the server: %q", hidden())
+		}
+	}
+	f.wantFile()
+	f.umount()
+}
+
+func TestTimesOutliveTheMount(t *testing.T) {
+	f := newFixture(t)
+	p, want := filepath.Join(f.mnt, "hello.txt"), time.Unix(1_500_000_000, 123_456_789)
+	f.mount()
+	if err := os.Chtimes(p, want, want); err != nil {
+		t.Fatal(err)
+	}
+	f.kill() // at once: it is on disk when the call returns
+	f.mount()
+	info, err := os.Stat(p)
+	if err != nil || !info.ModTime().Equal(want) {
+		t.Errorf("%v, %v", info.ModTime(), err)
+	}
+	f.umount()
 }
 
 func TestInterruptedWhileConnecting(t *testing.T) {
