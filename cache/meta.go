@@ -70,6 +70,7 @@ type Meta struct {
 	total   int                   // sum of listing.paid over dirs
 	seq     uint64                // generation: rises with every change and every name learned
 	flights map[flightKey]*flight // running requests that may still be joined and stored
+	moving  map[string]int        // renames under way of, and to, a path
 	uploads map[*metaUpload]struct{}
 	stats   MetaStats
 }
@@ -85,6 +86,7 @@ func NewMeta(next ftpconn.Remote, cfg MetaConfig) *Meta {
 		ttl:     max(cfg.TTL, 0),
 		budget:  cfg.Entries,
 		flights: make(map[flightKey]*flight),
+		moving:  make(map[string]int),
 		uploads: make(map[*metaUpload]struct{}),
 	}
 	m.negTTL = min(m.ttl, maxNegative)

@@ -62,8 +62,16 @@ func (m *Meta) flyLocked(ctx context.Context, keys []flightKey, run func(context
 	return f
 }
 
-// validLocked says that f's answer for k may be stored.
-func (m *Meta) validLocked(f *flight, k flightKey) bool { return m.ttl > 0 && m.flights[k] == f }
+// validLocked says that f's answer for k may be stored. While a rename is under way none about what it moves may: it may be from
+// behind the rename, and would be moved along.
+func (m *Meta) validLocked(f *flight, k flightKey) bool {
+	for p := range m.moving {
+		if _, ok := below(k.path, p); ok {
+			return false
+		}
+	}
+	return m.ttl > 0 && m.flights[k] == f
+}
 
 // landLocked detaches f: nobody joins it anymore.
 func (m *Meta) landLocked(f *flight) {

@@ -69,7 +69,9 @@ func (m *Meta) Remove(ctx context.Context, path string) error {
 
 // Rename moves an entry with all that is known of it and of what is below it.
 func (m *Meta) Rename(ctx context.Context, from, to string) error {
+	m.movingPaths(+1, from, to)
 	err := m.next.Rename(ctx, from, to)
+	defer m.movingPaths(-1, from, to) // behind the lock
 	if err == nil && from == to {
 		return nil
 	}
@@ -87,6 +89,17 @@ func (m *Meta) Rename(ctx context.Context, from, to string) error {
 	m.stirLocked(from)
 	m.stirLocked(to)
 	return nil
+}
+
+// movingPaths counts the renames under way.
+func (m *Meta) movingPaths(by int, paths ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range paths {
+		if m.moving[p] += by; m.moving[p] == 0 {
+			delete(m.moving, p)
+		}
+	}
 }
 
 // Chmod sets the permission bits.

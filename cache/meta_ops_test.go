@@ -340,6 +340,26 @@ func TestRenameThatMayHaveHappenedDuringAListingBelow(t *testing.T) {
 	})
 }
 
+func TestWhatIsMissingDuringARenameIsNotMovedAlong(t *testing.T) {
+	s := newSite("/a/", "/a/f")
+	bubble(t, s, func(w *world) {
+		w.names("/a")
+		g := hold(s, "rename /a")
+		renamed := make(chan error)
+		go func() { renamed <- w.Rename(w.ctx, "/a", "/z") }()
+		synctest.Wait()
+		w.pass(time.Second)
+		if _, err := w.Fresh(w.ctx, "/a/f", 0); !errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("Fresh of the old path = %v", err)
+		}
+		g.release()
+		w.must(<-renamed)
+		if _, err := w.Stat(w.ctx, "/z/f"); err != nil {
+			w.t.Errorf("Stat of the new path = %v", err)
+		}
+	})
+}
+
 func TestRenameToItselfChangesNothing(t *testing.T) {
 	w := listed(t, newSite("/d/", "/d/a"))
 	w.must(w.Rename(w.ctx, "/d/a", "/d/a"))

@@ -102,6 +102,7 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 		f.attr(&out.Attr)
 		return 0
 	}
+	since := n.t.renames.Load()
 	p, err := n.path()
 	if errors.Is(err, ftpconn.ErrStale) {
 		n.mu.Lock()
@@ -134,7 +135,7 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 			e, err = n.t.exact(ctx, p)
 		}
 	}
-	if n.movedFrom(ctx, p, err) {
+	if n.movedFrom(ctx, p, since, err) {
 		return n.getattr(ctx, out)
 	}
 	if err != nil {

@@ -53,6 +53,7 @@ type tree struct {
 	doubtful  doubtful
 	ahead     *ahead
 	found     finding
+	renames   atomic.Int64   // that have ended
 	cleaning  sync.WaitGroup // removal of what dead mounts left
 
 	spaceMu   sync.Mutex // guards following

@@ -82,13 +82,14 @@ func (n *node) settledPath(ctx context.Context) (string, error) {
 	}
 }
 
-// movedFrom says that err, which says that there is nothing at p, is so because the node has gone to another path.
-func (n *node) movedFrom(ctx context.Context, p string, err error) bool {
+// movedFrom says that err, which says that there is nothing at p, is so because the node has gone to another path. since
+// is what tree.renames was when p was the node's path: it may have come back by now.
+func (n *node) movedFrom(ctx context.Context, p string, since int64, err error) bool {
 	if !notThere(err) {
 		return false
 	}
 	now, err := n.settledPath(ctx)
-	return err == nil && now != p
+	return err == nil && (now != p || n.t.renames.Load() != since)
 }
 
 // move marks a node as being renamed until the returned function is called, with where it has gone (nil: nowhere).
@@ -104,6 +105,7 @@ func (n *node) move() (end func(to *place)) {
 		}
 		n.moving = nil
 		n.mu.Unlock()
+		n.t.renames.Add(1)
 		close(done)
 	}
 }

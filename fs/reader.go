@@ -113,7 +113,7 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 		if errors.Is(err, ftpconn.ErrStale) {
 			return n, r.outdated(err)
 		}
-		if r.n.movedFrom(ctx, s.path, err) {
+		if r.n.movedFrom(ctx, s.path, s.since, err) {
 			continue
 		}
 		for broke := err; err != nil; {
@@ -231,11 +231,12 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*sou
 			}
 			continue
 		}
+		since := r.n.t.renames.Load()
 		p, err := r.n.path()
 		if err != nil {
 			return nil, err
 		}
-		return r.start(p, pos, from), nil
+		return r.start(p, since, pos, from), nil
 	}
 }
 
@@ -251,13 +252,14 @@ func (r *reader) recheck(ctx context.Context, pos int64, err error) error {
 // version. Two changes are taken for the same file: one that ended where the only download so far ended, because
 // the size was out of date from the start; and growth behind an end that was read already, as of a log.
 func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, broke error) error {
+	since := r.n.t.renames.Load()
 	p, err := r.n.path()
 	if err != nil {
 		return err
 	}
 	e, err := r.n.t.fresh(ctx, p, maxAge)
 	switch {
-	case r.n.movedFrom(ctx, p, err):
+	case r.n.movedFrom(ctx, p, since, err):
 		return r.compare(ctx, pos, maxAge, broke)
 	case notThere(err):
 		err = fmt.Errorf("%s was removed while it was read: %w", p, ftpconn.ErrStale)

@@ -21,6 +21,7 @@ const (
 type source struct {
 	*stream
 	version cache.FileVersion // what its bytes are kept as; zero if they aren't
+	since   int64             // tree.renames when its path was looked up
 	began   time.Time         // when its bytes were asked for, or some time before
 	reads   int               // that it was asked for
 	using   int               // reads that it is serving
@@ -68,13 +69,13 @@ func (r *reader) brokenLocked(pos int64) int64 {
 
 // start opens a download for pos, unless another read did so meanwhile: there, or where another broke (from, else -1) if that is
 // shortly before, or with the rest of a small file or of the end of one.
-func (r *reader) start(p string, pos, from int64) *source {
+func (r *reader) start(p string, since, pos, from int64) *source {
 	r.mu.Lock()
 	if s := r.acceptsLocked(pos, from); s != nil {
 		r.mu.Unlock()
 		return s
 	}
-	src := &source{reads: 1, using: 1, goesOn: r.continuesLocked(pos), instead: from}
+	src := &source{since: since, reads: 1, using: 1, goesOn: r.continuesLocked(pos), instead: from}
 	if from < 0 || from > pos || pos-from > minWindow+minSkip {
 		from, src.instead = pos, -1
 	}
