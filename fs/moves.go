@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -85,7 +87,7 @@ func (n *node) settledPath(ctx context.Context) (string, error) {
 // movedFrom says that err, which says that there is nothing at p, is so because the node has gone to another path. since
 // is what tree.renames was when p was the node's path: it may have come back by now.
 func (n *node) movedFrom(ctx context.Context, p string, since int64, err error) bool {
-	if !notThere(err) {
+	if !notThere(err) && !errors.Is(err, fs.ErrPermission) { // vsftpd gives no reasons: what was missing and is there again looks like that
 		return false
 	}
 	now, err := n.settledPath(ctx)
