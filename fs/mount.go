@@ -112,6 +112,9 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		return nil, fmt.Errorf("mounting at %s: %w", mountpoint, err)
 	}
 	t.cleaning.Go(t.dropLeftovers)
+	if err := raiseReadAhead(mountpoint); err != nil {
+		t.log.Debug("the kernel reads ahead as far as it does by itself", "err", err)
+	}
 	m := &Mounted{t: t, server: server, done: make(chan struct{})}
 	if !opt.ReadOnly {
 		t.atomic.sweeps.Go(t.sweepTemps)
