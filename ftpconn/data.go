@@ -32,6 +32,8 @@ type dataConn struct {
 	made    time.Time
 	dialing chan struct{} // closed when a connection being made ahead stands or failed; nil if none is
 
+	more bool // the last Read got all that it had room for; of the goroutine that reads
+
 	use sync.Mutex // held while the connection is being set up
 
 	mu      sync.Mutex // guards the following
@@ -273,8 +275,11 @@ func (d *dataConn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	c.SetReadDeadline(time.Now().Add(d.timeout))
-	quickAck(d.raw)
+	if !d.more { // else it is far from its last byte
+		quickAck(d.raw)
+	}
 	n, err := c.Read(p)
+	d.more = n == len(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = d.reason(err)
 	}
