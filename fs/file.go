@@ -336,12 +336,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		l.Done()
 		return nil, h.f.t.errno("read", h.f.n.shownPath(), err)
 	}
-	h.f.t.reads.Add(1)
-	h.f.t.readBytes.Add(int64(n))
-	if l.n > 0 {
-		return l, 0
-	}
-	return fuse.ReadResultData(dest[:n]), 0
+	return h.f.t.answer(l, dest[:n]), 0
 }
 
 // read fills dest with what is at off or, if that is in one piece, makes it l.
