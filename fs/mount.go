@@ -149,9 +149,11 @@ func newTree(remote ftpconn.Remote, spool *cache.Spool, opt Options) *tree {
 func (m *Mounted) finish() {
 	defer close(m.done)
 	m.server.Wait()
-	for _, f := range m.t.files.list() {
-		f.finish()
+	var all sync.WaitGroup
+	for _, f := range m.t.files.list() { // at once: with a server that is gone each waits for its timeout
+		all.Go(f.finish)
 	}
+	all.Wait()
 	m.t.dropAllHidden()
 	m.t.cleaning.Wait()
 	m.t.clearTemps()

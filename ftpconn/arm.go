@@ -234,7 +234,7 @@ func (c *Conn) armAhead() {
 		d.Close()
 		return
 	}
-	c.await(d, asked)
+	c.await(d, asked, nil)
 }
 
 // queueNext is the command that asks for the next data connection, to be sent behind a transfer command, for
@@ -247,13 +247,20 @@ func (c *Conn) queueNext() (cmd string, d *dataConn) {
 	return mode.String(), c.newData(mode, true)
 }
 
-// await makes d the next data connection once the reply to asked has come. In the passive modes the
+// await makes d the next data connection once the reply to asked has come: within the timeout, which begins when behind is
+// closed, the end of the transfer that the server does first. In the passive modes the
 // transfer command needn't wait for the connection to stand: server and client meet on the way.
-func (c *Conn) await(d *dataConn, asked *call) {
+func (c *Conn) await(d *dataConn, asked *call, behind <-chan struct{}) {
 	a := &arming{done: make(chan struct{}), d: d}
 	c.armed = a
 	go func() {
-		r, err := c.l.wait(context.Background(), asked, 2*c.site.cfg.Timeout)
+		if behind != nil {
+			select {
+			case <-behind:
+			case <-c.l.done:
+			}
+		}
+		r, err := c.l.wait(context.Background(), asked, c.site.cfg.Timeout)
 		var hosts []netip.Addr
 		var port uint16
 		switch {

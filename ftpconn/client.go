@@ -170,6 +170,9 @@ func (cl *Client) tries() int { return cl.site.cfg.MaxConns + 2 }
 func (cl *Client) giveBack(l *lease[*Conn], err error) {
 	c := l.s
 	c.ctx = context.Background()
+	if isSilence(err) {
+		cl.site.silence.met(cl.site.cfg.Timeout)
+	}
 	c.armAhead()
 	if c.alive() && !errors.Is(err, ErrTooMany) {
 		err = nil // the session is in step, whatever became of the transfer

@@ -87,7 +87,9 @@ func (c *Conn) notice(r reply) {
 }
 
 // alive is for the pool: no I/O.
-func (c *Conn) alive() bool { return !c.broken.Load() && c.l.error() == nil }
+func (c *Conn) alive() bool {
+	return !c.broken.Load() && c.l.error() == nil && !c.site.silence.covers(c.l.heard.Load())
+}
 
 // ready is for the pool: a data connection stands. No I/O.
 func (c *Conn) ready() bool {

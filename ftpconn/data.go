@@ -45,6 +45,7 @@ type dataConn struct {
 	aborted bool
 	closed  bool
 	wrote   bool
+	lost    bool // it broke in the middle: a reply comes soon or not at all
 
 	hasty bool  // the end may be hastened; constant once the transfer runs
 	sent  int64 // bytes written
@@ -310,6 +311,7 @@ func (d *dataConn) Write(p []byte) (int, error) {
 func (d *dataConn) reason(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.lost = true
 	if d.err != nil {
 		return d.err
 	}
@@ -346,21 +348,26 @@ func (d *dataConn) Close() error {
 	if aborted || err != nil || !ready {
 		return nil
 	}
-	if t == nil {
-		if d.hasty && wrote && d.sent <= maxHasty {
-			d.hurried = hasten(raw)
+	if t == nil && d.hasty && wrote && d.sent <= maxHasty {
+		if d.hurried = hasten(raw); d.hurried {
+			return nil
 		}
-		return nil
 	}
-	raw.SetDeadline(time.Now().Add(drainTime))
-	t.CloseWrite()
+	if t != nil {
+		raw.SetDeadline(time.Now().Add(drainTime))
+		t.CloseWrite()
+	}
 	if !wrote {
 		return nil
 	}
 	if tc, ok := raw.(*net.TCPConn); ok {
 		tc.CloseWrite()
 	}
-	io.Copy(io.Discard, raw)
+	d.drain(raw)
+	if t != nil {
+		raw.SetDeadline(time.Now().Add(drainTime))
+		io.Copy(io.Discard, raw)
+	}
 	return nil
 }
 

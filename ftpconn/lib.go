@@ -186,7 +186,9 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 	calls := newCalls(lines)
 	before, main := calls[:len(calls)-1], calls[len(calls)-1]
 	main.transfer = true
+	over := make(chan struct{})
 	main.onFinal = func(r reply) {
+		close(over)
 		if r.class() >= 4 {
 			d.interrupt(fmt.Errorf("%w (%d)", errRefusedTransfer, r.code))
 		}
@@ -204,14 +206,14 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 		return err
 	}
 	if nextData != nil {
-		lc.c.await(nextData, calls[len(calls)-1])
+		lc.c.await(nextData, calls[len(calls)-1], over)
 	}
 	lc.main = main
 	lc.xfer.Store(main)
 	arg := argOf(cmd)
 	last := func() (string, error) {
 		for {
-			r, err := lc.c.l.wait(context.Background(), main, 2*lc.c.site.cfg.Timeout)
+			r, err := lc.c.l.wait(context.Background(), main, d.patience())
 			if err != nil {
 				return "", err
 			}

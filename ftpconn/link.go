@@ -74,7 +74,8 @@ type link struct {
 	id      string
 	done    chan struct{} // closed when the link is broken or closed
 
-	telnet atomic.Bool // the server heeds Telnet commands: a byte 0xFF is sent twice (RFC 854)
+	heard  atomic.Int64 // when the last reply came, Unix nanoseconds
+	telnet atomic.Bool  // the server heeds Telnet commands: a byte 0xFF is sent twice (RFC 854)
 
 	forgetful atomic.Bool // what the server did not find it may miss for a while: denied tells what
 	denied    denied
@@ -89,7 +90,9 @@ type link struct {
 }
 
 func newLink(conn net.Conn, id string, timeout time.Duration, log *slog.Logger) *link {
-	return &link{conn: conn, br: bufio.NewReaderSize(conn, maxReplyLine), timeout: timeout, log: log, id: id, done: make(chan struct{})}
+	l := &link{conn: conn, br: bufio.NewReaderSize(conn, maxReplyLine), timeout: timeout, log: log, id: id, done: make(chan struct{})}
+	l.heard.Store(time.Now().UnixNano())
+	return l
 }
 
 // start begins to read replies; before it, readReply is called directly.
@@ -102,6 +105,7 @@ func (l *link) readLoop() {
 			l.fail(fmt.Errorf("%w: %w", ErrConnLost, err))
 			return
 		}
+		l.heard.Store(time.Now().UnixNano())
 		l.dispatch(r)
 	}
 }

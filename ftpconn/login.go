@@ -18,9 +18,18 @@ import (
 
 // dial makes a session: connection, TLS, log-in. Errors tell a limit (ErrTooMany) from a wrong password
 // (ErrLogin) from a network that is down.
-func (s *site) dial(ctx context.Context) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+func (s *site) dial(ctx context.Context) (_ *Conn, err error) {
+	limit := s.silence.limit(s.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	defer func(began time.Time) {
+		switch {
+		case err == nil:
+			s.silence.over(time.Since(began))
+		case limit == s.cfg.Timeout && ctx.Err() == context.DeadlineExceeded:
+			s.silence.met(limit)
+		}
+	}(time.Now())
 	c, err := s.session(ctx)
 	if badTicket(err) && s.avoidTLS13() {
 		s.log.Info("TLS 1.2 is used: the server's tickets for TLS 1.3 are valid for longer than the seven days that RFC 8446 allows", "reason", err)

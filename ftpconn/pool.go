@@ -226,6 +226,8 @@ func (p *pool[S]) join(w *waiter[S], now time.Time) error {
 		return errBusy
 	case p.upLocked() == 0 && now.Before(p.notBefore) && errors.Is(p.dialErr, ErrLogin) && !errors.Is(p.dialErr, ErrTooMany):
 		return p.dialErr // servers lock out who tries too often
+	case p.upLocked() == 0 && now.Before(p.notBefore) && isSilence(p.dialErr):
+		return p.dialErr // who comes on account of this failure has waited long enough
 	}
 	p.seq++
 	w.seq = p.seq

@@ -14,6 +14,8 @@ type site struct {
 	cfg Config // defaults filled in
 	log *slog.Logger
 
+	silence silence
+
 	mu        sync.Mutex // guards the following
 	modes     *modes     // nil until an address of the server is known
 	feat      map[string]string
