@@ -2,9 +2,11 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +63,7 @@ type tree struct {
 	spaceAt   time.Time
 
 	pendingMu sync.Mutex // guards following
-	pending   error      // the first failed upload of which nobody was told
+	pending   []error    // failed uploads of which nobody was told
 }
 
 // nextIno returns a number for a new inode. 1 is the root.
@@ -177,12 +179,17 @@ func (m *Mounted) Unmount() error {
 	return nil
 }
 
-// PendingErr returns the first failure of an upload that no close() or fsync() could report, nil if there was
+// PendingErr says which uploads failed that no close() or fsync() could report, nil if there were
 // none: what was written through mmap() after close(), or by a caller that was killed.
 func (m *Mounted) PendingErr() error {
 	m.t.pendingMu.Lock()
 	defer m.t.pendingMu.Unlock()
-	return m.t.pending
+	const most = 10
+	lost := m.t.pending
+	if len(lost) <= most {
+		return errors.Join(lost...)
+	}
+	return errors.Join(append(slices.Clone(lost[:most]), fmt.Errorf("and %d more: see the log", len(lost)-most))...)
 }
 
 // untold records a failure of which no caller can be told.
@@ -190,9 +197,7 @@ func (t *tree) untold(p string, err error) {
 	t.log.Error("an upload failed after the file was closed", "path", p, "err", err)
 	t.pendingMu.Lock()
 	defer t.pendingMu.Unlock()
-	if t.pending == nil {
-		t.pending = fmt.Errorf("upload of %s: %w", p, err)
-	}
+	t.pending = append(t.pending, fmt.Errorf("upload of %s: %w", p, err))
 }
 
 // fileSet is the set of open files.
