@@ -109,7 +109,7 @@ func portArgument(mode Mode, at netip.AddrPort) string {
 }
 
 func (c *Conn) newData(mode Mode, confirmed bool) *dataConn {
-	d := &dataConn{mode: mode, peer: c.peer.Addr(), timeout: c.site.cfg.Timeout, accept: c.site.cfg.Timeout, tlsCfg: c.dataTLS, made: time.Now()}
+	d := &dataConn{mode: mode, peer: c.peer.Addr(), timeout: c.site.cfg.Timeout, accept: c.site.cfg.Timeout, tlsCfg: c.dataTLS, made: time.Now(), over: c.l.done}
 	if !confirmed {
 		d.accept = min(d.accept, firstTry)
 	}

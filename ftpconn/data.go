@@ -30,7 +30,8 @@ type dataConn struct {
 	accept  time.Duration // for the server to connect
 	tlsCfg  *tls.Config   // nil: clear
 	made    time.Time
-	dialing chan struct{} // closed when a connection being made ahead stands or failed; nil if none is
+	over    <-chan struct{} // closed when the control connection ends
+	dialing chan struct{}   // closed when a connection being made ahead stands or failed; nil if none is
 
 	more bool // the last Read got all that it had room for; of the goroutine that reads
 
@@ -363,7 +364,9 @@ func (d *dataConn) Close() error {
 	if tc, ok := raw.(*net.TCPConn); ok {
 		tc.CloseWrite()
 	}
-	d.drain(raw)
+	if err := d.drain(raw); err != nil {
+		return err
+	}
 	if t != nil {
 		raw.SetDeadline(time.Now().Add(drainTime))
 		io.Copy(io.Discard, raw)
