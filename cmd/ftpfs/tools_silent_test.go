@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	silentTimeout = 4 * time.Second
+	silentTimeout = 8 * time.Second
 	// silentLimit is how long a call may take on a line that fell silent: the timeout, a quarter of it (or a second) for a new
 	// log-in, and what a loaded machine needs. A second wait for the timeout doesn't fit.
-	silentLimit = silentTimeout + silentTimeout/4 + 2500*time.Millisecond
+	silentLimit = silentTimeout + silentTimeout/4 + 5*time.Second
 )
 
 // silentMount is a mount with a timeout, on a server behind a proxy that can freeze the line.

@@ -96,7 +96,11 @@ func (m *toolMount) end() {
 			_ = unmount(m.mnt, true)
 		}
 	}
-	for _, pid := range m.processes() {
+	left := m.processes()
+	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = m.processes() {
+		time.Sleep(10 * time.Millisecond) // its last word is what umount waits for
+	}
+	for _, pid := range left {
 		m.t.Errorf("process %d was left behind", pid)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
