@@ -16,12 +16,12 @@ import (
 	"syscall"
 )
 
-// Leftovers is a list, on the local disk, of the files that a mount has put on a server for a while and means to
-// remove itself. A mount that ends without doing so leaves its list behind, and the next one of the same site
+// Leftovers is a list, on the local disk, of the files that a mount has under names of its own on a server for a while, and means
+// to remove itself. A mount that ends without doing so leaves its list behind, and the next one of the same site
 // takes it over. All methods may be called concurrently; those of a nil *Leftovers do nothing.
 //
 // A list is a file named by a hash of the site, the pid (for people) and chance, locked (flock) as long as its owner lives. Its
-// lines are "+" or "-" and a quoted path. Nothing is synced: what a power cut takes stays on the server.
+// lines are "+" or "-" and quoted paths. Nothing is synced: what a power cut takes stays on the server.
 type Leftovers struct {
 	dir  string // constant
 	name string // constant
@@ -29,8 +29,16 @@ type Leftovers struct {
 
 	mu   sync.Mutex // guards following
 	file *os.File   // nil once closed
-	set  map[string]struct{}
-	old  []string // taken over from the dead
+	set  map[string]Leftover
+	old  []Leftover // taken over from the dead
+}
+
+// Leftover is a file, or directory, under a name of a mount's own.
+type Leftover struct {
+	Path string
+	// Homes are where it belongs, as long as nothing is there: the name that it gave to another one that may not have come, or two
+	// of which one is free at each step of an exchange. Without a free one it is of no more use, unless there are two.
+	Homes []string
 }
 
 // leftLock is locked while a list is made or taken over.
@@ -61,7 +69,7 @@ func OpenLeftovers(dir, site string, log *slog.Logger) (_ *Leftovers, err error)
 	sum := sha256.Sum256([]byte(site))
 	prefix := fmt.Sprintf("left-%x-", sum[:8])
 	l := &Leftovers{
-		dir: dir, log: log, set: make(map[string]struct{}),
+		dir: dir, log: log, set: make(map[string]Leftover),
 		name: fmt.Sprintf("%sp%d-%08x", prefix, os.Getpid(), rand.Uint32()),
 	}
 	l.file, err = os.OpenFile(filepath.Join(dir, l.name), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
@@ -102,35 +110,53 @@ func (l *Leftovers) takeOver(list string) error {
 	} else if err != nil {
 		return err
 	}
-	left := make(map[string]struct{})
+	left := make(map[string]Leftover)
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		line := lines.Text()
-		if line == "" {
-			continue
-		}
-		p, err := strconv.Unquote(line[1:])
+		paths := unquoteAll(lines.Text())
 		switch { // a line that a crash cut is not whole
-		case err == nil && line[0] == '+' && strings.HasPrefix(p, "/"):
-			left[p] = struct{}{}
-		case err == nil && line[0] == '-':
-			delete(left, p)
+		case len(paths) == 0 || !strings.HasPrefix(paths[0], "/"):
+		case lines.Text()[0] == '+':
+			left[paths[0]] = Leftover{paths[0], paths[1:]}
+		case lines.Text()[0] == '-':
+			delete(left, paths[0])
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return err
 	}
-	for p := range left {
-		if err := l.Add(p); err != nil {
+	for _, one := range left {
+		if err := l.Add(one.Path, one.Homes...); err != nil {
 			return err
 		}
-		l.old = append(l.old, p)
+		l.old = append(l.old, one)
 	}
 	return os.Remove(list)
 }
 
+// unquoteAll returns the quoted strings in a line behind its first character, nil if it has anything else, or no dot at its
+// end.
+func unquoteAll(line string) (list []string) {
+	line, whole := strings.CutSuffix(line, ".")
+	if !whole || line == "" {
+		return nil
+	}
+	for line = line[1:]; line != ""; {
+		quoted, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return nil
+		}
+		text, err := strconv.Unquote(quoted)
+		if err != nil {
+			return nil
+		}
+		list, line = append(list, text), line[len(quoted):]
+	}
+	return list
+}
+
 // Old returns what was taken over from dead mounts, which is on the list now.
-func (l *Leftovers) Old() []string {
+func (l *Leftovers) Old() []Leftover {
 	if l == nil {
 		return nil
 	}
@@ -139,8 +165,8 @@ func (l *Leftovers) Old() []string {
 	return l.old
 }
 
-// Add puts a path on the list: before the server has the file.
-func (l *Leftovers) Add(p string) error {
+// Add puts a path on the list, or changes its homes: before the server has the file there.
+func (l *Leftovers) Add(p string, homes ...string) error {
 	if l == nil {
 		return nil
 	}
@@ -149,10 +175,14 @@ func (l *Leftovers) Add(p string) error {
 	if l.file == nil {
 		return fmt.Errorf("list of files to remove from the server: %w", os.ErrClosed)
 	}
-	if _, err := l.file.WriteString("+" + strconv.Quote(p) + "\n"); err != nil {
+	line := "+" + strconv.Quote(p)
+	for _, h := range homes {
+		line += strconv.Quote(h)
+	}
+	if _, err := l.file.WriteString(line + ".\n"); err != nil {
 		return fmt.Errorf("list of files to remove from the server: %w", err)
 	}
-	l.set[p] = struct{}{}
+	l.set[p] = Leftover{p, homes}
 	return nil
 }
 
@@ -171,7 +201,7 @@ func (l *Leftovers) Done(p string) {
 	if len(l.set) == 0 {
 		err = l.file.Truncate(0)
 	} else {
-		_, err = l.file.WriteString("-" + strconv.Quote(p) + "\n")
+		_, err = l.file.WriteString("-" + strconv.Quote(p) + ".\n")
 	}
 	if err != nil { // at worst a file that isn't there is removed once more
 		l.log.Warn("list of files to remove from the server", "err", err)

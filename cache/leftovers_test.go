@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -17,6 +18,15 @@ func openLeftovers(t *testing.T, dir, site string) *Leftovers {
 	return l
 }
 
+// paths returns the sorted paths of leftovers, with their homes behind them.
+func paths(list []Leftover) (paths []string) {
+	for _, l := range list {
+		paths = append(paths, strings.Join(append([]string{l.Path}, l.Homes...), " "))
+	}
+	slices.Sort(paths)
+	return paths
+}
+
 func TestLeftoversOfTheDeadAreTakenOver(t *testing.T) {
 	dir := t.TempDir()
 	dead := openLeftovers(t, dir, "site")
@@ -24,6 +34,9 @@ func TestLeftoversOfTheDeadAreTakenOver(t *testing.T) {
 		if err := dead.Add(p); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := dead.Add("/c", "/home", "/other"); err != nil {
+		t.Fatal(err)
 	}
 	dead.Done("/a")
 	if got := openLeftovers(t, dir, "site").Old(); len(got) != 0 {
@@ -34,13 +47,13 @@ func TestLeftoversOfTheDeadAreTakenOver(t *testing.T) {
 		t.Fatalf("of another site: %q", got)
 	}
 	next := openLeftovers(t, dir, "site")
-	got := slices.Sorted(slices.Values(next.Old()))
-	if want := []string{"/b\n\xff", "/c"}; !slices.Equal(got, want) {
+	got := paths(next.Old())
+	if want := []string{"/b\n\xff", "/c /home /other"}; !slices.Equal(got, want) {
 		t.Fatalf("left: %q, want %q", got, want)
 	}
 	next.Done("/c")
 	next.Close()
-	if got := openLeftovers(t, dir, "site").Old(); !slices.Equal(got, []string{"/b\n\xff"}) {
+	if got := paths(openLeftovers(t, dir, "site").Old()); !slices.Equal(got, []string{"/b\n\xff"}) {
 		t.Fatalf("left in the end: %q", got)
 	}
 }
@@ -74,10 +87,10 @@ func TestLeftoversIgnoreACutLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(name, info.Size()-4); err != nil {
+	if err := os.Truncate(name, info.Size()-2); err != nil {
 		t.Fatal(err)
 	}
-	if got := openLeftovers(t, dir, "site").Old(); !slices.Equal(got, []string{"/a"}) {
+	if got := paths(openLeftovers(t, dir, "site").Old()); !slices.Equal(got, []string{"/a"}) {
 		t.Errorf("%q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
@@ -106,24 +107,23 @@ func (h *hidden) list() []*node {
 	return list
 }
 
-// hide renames the file p of directory dir, with the node child, to a hidden name. It isn't interrupted.
-func (t *tree) hide(ctx context.Context, dir, child *node, p string) error {
+// hide renames the file p of directory dir, with the node child, to a hidden name. It isn't interrupted. homes are where a crash
+// is to bring it back to.
+func (t *tree) hide(ctx context.Context, dir, child *node, p string, homes ...string) error {
 	ctx, cancel := t.finishing(ctx)
 	defer cancel()
-	return t.moveToHidden(ctx, dir, child, p)
+	return t.moveToHidden(ctx, dir, child, p, homes...)
 }
 
 // moveToHidden moves a file from path from to a hidden name in directory dir.
-func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string) error {
+func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string, homes ...string) error {
 	in, err := dir.path()
 	if err != nil {
 		return err
 	}
 	name := hiddenPrefix + rand.Text()
 	to := path.Join(in, name)
-	if err := t.opt.Leftovers.Add(to); err != nil {
-		t.log.Warn("after a crash a removed file would stay on the server", "path", to, "err", err)
-	}
+	t.note(to, homes...)
 	end := child.move()
 	defer end(nil)
 	if err := t.remote.Rename(ctx, from, to); err != nil {
@@ -144,6 +144,13 @@ func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string) 
 	return nil
 }
 
+// note puts a file on the list for the next mount.
+func (t *tree) note(p string, homes ...string) {
+	if err := t.opt.Leftovers.Add(p, homes...); err != nil {
+		t.log.Warn("a crash would leave a file under this name on the server", "path", p, "err", err)
+	}
+}
+
 // unhide gives a hidden file its name p back.
 func (t *tree) unhide(ctx context.Context, child *node, p string) error {
 	from, err := child.path()
@@ -153,10 +160,9 @@ func (t *tree) unhide(ctx context.Context, child *node, p string) error {
 	end := child.move()
 	defer end(nil)
 	if err := t.remote.Rename(ctx, from, p); err != nil {
-		t.log.Error("a file stands under another name: it could not be replaced, nor renamed back",
+		t.log.Error("a file stands under another name: it could not be replaced, nor renamed back; the next mount tries again",
 			"path", p, "now", from, "err", err)
-		t.opt.Leftovers.Done(from) // it is wanted
-		t.hidden.remove(child)
+		t.hidden.remove(child) // not to be removed at the last close
 		return err
 	}
 	child.mu.Lock()
@@ -200,25 +206,60 @@ func (t *tree) removeHidden(n *node) {
 	t.opt.Leftovers.Done(p)
 }
 
-// dropLeftovers removes what mounts that crashed have left.
+// dropLeftovers ends what mounts that crashed have begun: what lost its name is removed, what only made room gets its name
+// back if nothing has taken it.
 func (t *tree) dropLeftovers() {
 	if t.opt.ReadOnly {
 		return
 	}
-	for _, p := range t.opt.Leftovers.Old() {
-		err := t.remote.Remove(t.ctx, p)
+	for _, left := range t.opt.Leftovers.Old() {
+		err := t.settleLeftover(left)
 		switch {
-		case err == nil:
-			t.log.Info("removed a file that an earlier mount had left", "path", p)
-		case !notThere(err):
-			t.log.Warn("a file that an earlier mount has left could not be removed", "path", p, "err", err)
+		case err == nil || notThere(err):
+			t.opt.Leftovers.Done(left.Path)
+		default:
+			t.log.Warn("a file that an earlier mount has left is still there", "path", left.Path, "err", err)
 			if ftpconn.IsLost(err) || t.ctx.Err() != nil {
 				return
 			}
+		}
+	}
+}
+
+func (t *tree) settleLeftover(left cache.Leftover) error {
+	e, err := ftpconn.Entry{}, error(nil)
+	if len(left.Homes) > 0 || !strings.HasPrefix(path.Base(left.Path), hiddenPrefix) {
+		if e, err = t.fresh(t.ctx, left.Path, 0); err != nil {
+			return err
+		}
+	}
+	for _, home := range left.Homes {
+		_, err := t.fresh(t.ctx, home, 0)
+		if err == nil {
 			continue
 		}
-		t.opt.Leftovers.Done(p)
+		if notThere(err) {
+			err = t.remote.Rename(t.ctx, left.Path, home)
+		}
+		if err == nil {
+			t.log.Warn("an earlier mount ended in the middle of a rename: a file has its name back", "path", home, "was", left.Path)
+		}
+		return err
 	}
+	switch {
+	case len(left.Homes) > 1:
+		t.log.Error("an earlier mount ended in the middle of an exchange of two files, and both names are in use: the file stays where it is",
+			"path", left.Path, "belongs", left.Homes)
+		return nil
+	case e.Type == ftpconn.Dir:
+		err = t.remote.Rmdir(t.ctx, left.Path)
+	default:
+		err = t.remote.Remove(t.ctx, left.Path)
+	}
+	if err == nil {
+		t.log.Info("removed a file that an earlier mount had left", "path", left.Path)
+	}
+	return err
 }
 
 // clearOut moves the hidden files out of directory p, with the node dir, into the one above, if there is nothing else
@@ -261,9 +302,7 @@ func (t *tree) hiddenMoved(from, to string) {
 			continue
 		}
 		if rest, ok := strings.CutPrefix(p, from+"/"); ok {
-			if err := t.opt.Leftovers.Add(to + "/" + rest); err != nil {
-				t.log.Warn("after a crash a removed file would stay on the server", "path", to+"/"+rest, "err", err)
-			}
+			t.note(to + "/" + rest)
 			t.opt.Leftovers.Done(p)
 		}
 	}

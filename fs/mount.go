@@ -51,6 +51,7 @@ type tree struct {
 	files     fileSet
 	overrides overrides
 	hidden    hidden
+	places    places
 	buffers   budget
 	doubtful  doubtful
 	ahead     *ahead

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 
@@ -94,12 +95,59 @@ func (n *node) movedFrom(ctx context.Context, p string, since int64, err error) 
 	return err == nil && (now != p || n.t.renames.Load() != since)
 }
 
+// places makes that an upload takes its path, and that a rename begins, one after the other.
+type places struct {
+	mu      sync.Mutex // guards following and upload.placed
+	changed chan struct{}
+}
+
+// waitLocked returns a channel that is closed when an upload has given its path up.
+func (s *places) waitLocked() <-chan struct{} {
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// place is settledPath for an upload: no rename that would change the path begins until unplace, or the next place.
+func (u *upload) place(ctx context.Context) (string, error) {
+	for {
+		u.unplace()
+		s := &u.f.t.places
+		s.mu.Lock()
+		p, moving, err := u.f.n.trace()
+		u.placed = err == nil && moving == nil
+		s.mu.Unlock()
+		if err != nil || moving == nil {
+			return p, err
+		}
+		select {
+		case <-moving:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+func (u *upload) unplace() {
+	s := &u.f.t.places
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u.placed = false
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
 // move marks a node as being renamed until the returned function is called, with where it has gone (nil: nowhere).
 func (n *node) move() (end func(to *place)) {
 	done := make(chan struct{})
+	n.t.places.mu.Lock()
 	n.mu.Lock()
 	n.moving = done
 	n.mu.Unlock()
+	n.t.places.mu.Unlock()
 	return func(to *place) {
 		n.mu.Lock()
 		if to != nil {
@@ -113,22 +161,44 @@ func (n *node) move() (end func(to *place)) {
 }
 
 // beginMove brings what is not uploaded of a node, and of what is below it, to the server, and marks it as being renamed:
-// no upload is running then, and none begins before the end.
+// when it returns no upload is running, and none begins before the end.
 func (t *tree) beginMove(ctx context.Context, n *node) (end func(to *place), err error) {
 	if n == nil {
 		return func(*place) {}, nil
 	}
-	for range 10 {
-		if err := t.settle(ctx, n); err != nil {
-			return nil, err
-		}
-		end = n.move()
-		if !t.uploading(n) {
+	if err := t.settle(ctx, n); err != nil {
+		return nil, err
+	}
+	end = n.move()
+	for {
+		t.places.mu.Lock()
+		changed, running := t.places.waitLocked(), t.runningLocked(n)
+		t.places.mu.Unlock()
+		if len(running) == 0 {
 			return end, nil
 		}
-		end(nil) // somebody went on writing
+		for _, u := range running { // somebody went on writing
+			u.finishNow()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			end(nil)
+			return nil, ctx.Err()
+		}
 	}
-	return nil, ftpconn.ErrBusy
+}
+
+// runningLocked returns the uploads of a file, or of those in a directory, that have a path.
+func (t *tree) runningLocked(n *node) (list []*upload) {
+	for _, f := range t.openBelow(n) {
+		f.mu.Lock()
+		if f.job != nil && f.job.placed {
+			list = append(list, f.job)
+		}
+		f.mu.Unlock()
+	}
+	return list
 }
 
 // settle brings what is not uploaded of a file, or of the open files in a directory, to the server.
@@ -142,19 +212,6 @@ func (t *tree) settle(ctx context.Context, n *node) error {
 		}
 	}
 	return nil
-}
-
-// uploading says that an upload of a file, or of one in a directory, is running.
-func (t *tree) uploading(n *node) bool {
-	for _, f := range t.openBelow(n) {
-		f.mu.Lock()
-		running := f.job != nil && !f.gone
-		f.mu.Unlock()
-		if running {
-			return true
-		}
-	}
-	return false
 }
 
 // openBelow returns the open files at or below a node.

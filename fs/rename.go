@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"syscall"
@@ -109,7 +110,7 @@ func (t *tree) replace(ctx context.Context, src, dst string, source, target, dir
 	}
 	hidden := false
 	if onServer && f.needsServer() && !f.keepCopy(ctx, dst, maxReplaced) {
-		err := t.hide(ctx, dir, target, dst)
+		err := t.hide(ctx, dir, target, dst, dst)
 		if err != nil {
 			t.log.Debug("an open file can't be kept under another name; a local copy is made", "path", dst, "err", err)
 			f.keepCopy(ctx, dst, maxKeptCopy)
@@ -121,6 +122,8 @@ func (t *tree) replace(ctx context.Context, src, dst string, source, target, dir
 		defer cancel()
 		if err = t.remote.Rename(rest, src, dst); err != nil {
 			_ = t.unhide(rest, target, dst) // logged there
+		} else if p, err := target.path(); err == nil {
+			t.note(p) // it has no name to go back to any more
 		}
 	} else {
 		err = t.renameOver(ctx, src, dst, source)
@@ -169,50 +172,82 @@ func mayMeanExists(err error) bool {
 // for the other way too; remove is for what stepped aside.
 func (t *tree) renameAside(ctx context.Context, src, dst string, refused error, remove func(context.Context, string) error) error {
 	aside := sideName(dst)
-	if err := t.remote.Rename(ctx, dst, aside); err != nil {
+	ctx, cancel := t.finishing(ctx) // an interrupt would leave the target under a name that nobody knows
+	defer cancel()
+	t.note(aside, dst)
+	if err := t.step(ctx, dst, aside); errors.Is(err, errUnknown) {
+		return err
+	} else if err != nil {
+		t.opt.Leftovers.Done(aside)
 		return refused
 	}
-	// From here on an interrupt would leave the target under a name that nobody knows.
-	ctx, cancel := t.finishing(ctx)
-	defer cancel()
-	if err := t.remote.Rename(ctx, src, dst); err != nil {
-		if back := t.remote.Rename(ctx, aside, dst); back != nil {
-			t.log.Error("a file stands under another name: it could not be replaced, nor renamed back",
-				"path", dst, "now", aside, "err", back)
-		}
-		return err
-	}
-	if err := t.opt.Leftovers.Add(aside); err != nil {
-		t.log.Debug("after a crash a replaced file may stay on the server", "path", aside, "err", err)
+	if err := t.step(ctx, src, dst); err != nil {
+		return t.stepBack(ctx, aside, dst, err)
 	}
 	if err := remove(ctx, aside); err != nil {
-		t.log.Warn("the replaced file could not be removed", "path", aside, "err", err)
+		t.log.Warn("the replaced file could not be removed; the next mount tries again", "path", aside, "err", err)
+		t.note(aside)
+		return nil
 	}
 	t.opt.Leftovers.Done(aside)
 	return nil
 }
 
-// exchange swaps two names by three renames.
+// exchange swaps two names by three renames, or by four or five if one of them fails.
 func (t *tree) exchange(ctx context.Context, a, b string) error {
 	aside := sideName(a)
-	if err := t.remote.Rename(ctx, a, aside); err != nil {
-		return err
-	}
 	ctx, cancel := t.finishing(ctx)
 	defer cancel()
-	err := t.remote.Rename(ctx, b, a)
-	if err == nil {
-		if err = t.remote.Rename(ctx, aside, b); err == nil {
+	t.note(aside, a, b)
+	err := t.step(ctx, a, aside)
+	if err != nil {
+		if !errors.Is(err, errUnknown) {
+			t.opt.Leftovers.Done(aside)
+		}
+		return err
+	}
+	if err = t.step(ctx, b, a); err == nil {
+		if err = t.step(ctx, aside, b); err == nil {
+			t.opt.Leftovers.Done(aside)
 			return nil
 		}
-		if back := t.remote.Rename(ctx, a, b); back != nil {
-			t.log.Error("an exchange stopped halfway", "path", a, "now", aside, "err", back)
-			return err
+		if back := t.stepBack(ctx, a, b, err); errors.Is(back, errUnknown) {
+			return back
 		}
 	}
-	if back := t.remote.Rename(ctx, aside, a); back != nil {
-		t.log.Error("an exchange stopped halfway", "path", a, "now", aside, "err", back)
+	return t.stepBack(ctx, aside, a, err)
+}
+
+// errUnknown says that the connection was lost and nobody knows what the server did.
+var errUnknown = errors.New("what became of it can't be told")
+
+// step renames a file as a part of a change of several. Where the connection was lost it looks what became of it.
+func (t *tree) step(ctx context.Context, from, to string) error {
+	err := t.remote.Rename(ctx, from, to)
+	if !ftpconn.IsLost(err) {
+		return err
 	}
+	switch _, looked := t.fresh(ctx, from, 0); {
+	case notThere(looked):
+		return nil
+	case looked != nil:
+		return fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	return err
+}
+
+// stepBack gives what stepped aside its name p back, after err, which it returns. If that can't be done the next mount is left to
+// do it.
+func (t *tree) stepBack(ctx context.Context, aside, p string, err error) error {
+	if errors.Is(err, errUnknown) {
+		return err
+	}
+	if back := t.step(ctx, aside, p); back != nil {
+		t.log.Error("a file stands under another name: it could not be renamed, nor renamed back; the next mount tries again",
+			"path", p, "now", aside, "err", back)
+		return fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	t.opt.Leftovers.Done(aside)
 	return err
 }
 

@@ -29,6 +29,8 @@ type upload struct {
 	parked  atomic.Bool  // streaming did not work out: the writer doesn't wait for it any more
 	again   patience     // of run
 
+	placed bool // it uses its file's path; guarded by places.mu
+
 	mu    sync.Mutex // guards following
 	moved chan struct{}
 }
@@ -238,6 +240,7 @@ func (u *upload) run(ctx context.Context) {
 	f.n.mu.Lock()
 	f.n.last, f.n.pages = ftpconn.Entry{}, version{}
 	f.n.mu.Unlock()
+	u.unplace()
 	close(u.done)
 }
 
@@ -251,7 +254,7 @@ func (u *upload) attempts(ctx context.Context) error {
 			u.upTo = plan.Version
 			return nil
 		}
-		p, err := u.f.n.settledPath(ctx)
+		p, err := u.place(ctx)
 		if err != nil {
 			return err
 		}
@@ -318,7 +321,7 @@ func (u *upload) attributes(ctx context.Context) error {
 	if !hasMode && mtime.IsZero() {
 		return nil
 	}
-	p, err := f.n.settledPath(ctx)
+	p, err := u.place(ctx)
 	if err != nil {
 		return err
 	}
