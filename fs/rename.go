@@ -45,6 +45,8 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	if err != nil {
 		return n.t.errno("rename", src, err)
 	}
+	n.t.ahead.forget(src)
+	n.t.ahead.forget(dst)
 	var gone *place
 	defer func() { end(gone) }()
 	switch {

@@ -32,6 +32,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 
 // unlink takes the file p away from directory dir on the server. child is its node, if it has one.
 func (t *tree) unlink(ctx context.Context, dir, child *node, p string) error {
+	t.ahead.forget(p)
 	var f *file
 	if child != nil {
 		f = child.file()
