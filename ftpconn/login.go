@@ -145,8 +145,9 @@ func (c *Conn) greeting() (reply, error) {
 	return reply{}, errors.New("the server keeps saying that it will be ready soon")
 }
 
-// errEarlyEnd is how some servers refuse a connection too many (ProFTPD's MaxInstances).
-var errEarlyEnd = errors.New("the server ended the connection")
+// errEarlyEnd is how some servers refuse a connection too many (ProFTPD's MaxInstances), and what is seen of one that is
+// just being stopped.
+var errEarlyEnd = fmt.Errorf("%w: the server ended it", ErrConnLost)
 
 func (c *Conn) authTLS(raw net.Conn, cfg *tls.Config) (*tls.Conn, error) {
 	if _, err := io.WriteString(raw, "AUTH TLS\r\n"); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -69,20 +70,35 @@ func TestToolsServerRestarts(t *testing.T) {
 			})
 			t.Run(name+" while writing", func(t *testing.T) {
 				d.t = t
-				f, err := os.Create(d.mnt + "/up")
+				if err := os.WriteFile(d.tmp+"/data", data, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				// Not by this process: a server that it starts would have a copy of the open file until it is executed, and
+				// closing that waits for the server.
+				ctx, cancel := context.WithTimeout(t.Context(), toolLimit)
+				defer cancel()
+				cmd := d.command(ctx, `exec > "$MNT/up"; head -c 5242880 "$TMP/data"; echo >&2; read -r go; tail -c +5242881 "$TMP/data"; exec >&-`)
+				stdin, err := cmd.StdinPipe()
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer f.Close()
-				if _, err := f.Write(data[:5<<20]); err != nil {
+				stderr, err := cmd.StderrPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(stderr, make([]byte, 1)); err != nil {
 					t.Error(err)
 				}
 				end()
-				if _, err := f.Write(data[5<<20:]); err != nil {
+				if _, err := io.WriteString(stdin, "go\n"); err != nil {
 					t.Error(err)
 				}
-				if err := f.Close(); err != nil {
-					t.Errorf("close: %v", err)
+				said, _ := io.ReadAll(stderr)
+				if err := cmd.Wait(); err != nil || len(said) > 0 {
+					t.Errorf("writing: %v: %s", err, said)
 				}
 				d.onServer("up", data)
 				d.sh(`rm "$MNT/up"`)
@@ -96,7 +112,7 @@ func TestToolsServerGone(t *testing.T) {
 	server := startServer(t, ftptest.VSFTPD, ftptest.Options{})
 	server.WriteFile("d/f", []byte("text\n"))
 	server.WriteFile("d/g", []byte("more\n"))
-	d := mountServer(t, server, "timeout=2s,ttl=1s").dir(t, "d")
+	d := mountServer(t, server, "timeout=2s,ttl=1s,retry=3s").dir(t, "d")
 	d.want(`cat "$MNT/f"`, "text\n")
 	server.Stop()
 	within(t, 30*time.Second, "reading without a server", func() {
