@@ -10,10 +10,10 @@ import (
 	"ftpfs/ftpconn"
 )
 
-// stream sends the whole file to p, which is its own path or, aside, a temporary one, by STOR, and goes on where the server's copy ends when the connection breaks:
-// by REST and STOR at the end of file, which all servers measured do alike (except ProFTPD, which by default refuses
-// both that and APPE; there the file is sent again). Unlike APPE it does no harm if the session before is still
-// writing what it had received: both write the same to the same place. So writers notice nothing.
+// stream sends the whole file to p, which is its own path or, aside, a temporary one, by STOR. When the connection breaks it
+// goes on where the server's copy ends, by REST and STOR at the end of file: all servers measured do that alike, except
+// ProFTPD, which by default refuses both that and APPE; there the file is sent again. Unlike APPE it does no harm if the session
+// before is still writing what it had received: both write the same to the same place.
 //
 // What the server has is taken for the beginning of what was sent only if it said so (1yz to STOR), if it isn't more
 // than was given out, and if nothing of that has been changed since.
