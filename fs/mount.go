@@ -43,6 +43,7 @@ type tree struct {
 	cancel    context.CancelFunc
 
 	noResume  atomic.Bool // the server refuses REST before STOR
+	lost      atomic.Bool // see patience
 	atomic    atomicity
 	noHash    sync.Once // says in the log that the server has no hash
 	inodes    atomic.Uint64

@@ -55,7 +55,7 @@ func (r *reader) readAt(ctx context.Context, dest []byte, off int64) (int, error
 // to dest. Without an error l has all that is returned, or nothing.
 func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int, error) {
 	n, from := 0, int64(-1)
-	again := patience{limit: r.n.t.opt.Retry}
+	again := r.n.t.patience()
 	if err := r.identify(ctx); err != nil {
 		return 0, err
 	}
@@ -91,6 +91,9 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 			r.used(s, pos, dest[n:n+m])
 		}
 		n += m
+		if m > 0 {
+			again.progressed()
+		}
 		switch {
 		case err == nil:
 			if r.reached(off + int64(n)) {
@@ -104,7 +107,7 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 			return n, ctx.Err()
 		}
 		from = r.drop(s)
-		if m > 0 || madeRoom(err) {
+		if madeRoom(err) {
 			again.progressed()
 		}
 		if r.isClosed() {

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,12 +18,28 @@ const (
 // failures in a row, and maxAttempts times at least. Used by one goroutine.
 type patience struct {
 	limit time.Duration
-	tries int       // failures in a row
-	since time.Time // of the first of them
+	lost  *atomic.Bool // set while the last transfer that was waited for came to nothing; shared
+	tries int          // failures in a row
+	since time.Time    // of the first of them
+}
+
+// patience returns Options.Retry's worth, or none if that was used up in vain by a transfer and none has succeeded since: a
+// server that is gone for good costs each file a moment, and not all of them that time.
+func (t *tree) patience() patience {
+	p := patience{limit: t.opt.Retry, lost: &t.lost}
+	if t.lost.Load() {
+		p.limit = 0
+	}
+	return p
 }
 
 // progressed ends a row of failures: the transfer got further than ever before.
-func (p *patience) progressed() { p.tries = 0 }
+func (p *patience) progressed() {
+	p.tries = 0
+	if p.lost.Load() {
+		p.lost.Store(false)
+	}
+}
 
 // exhaust is for a failure behind which all patience was used up elsewhere.
 func (p *patience) exhaust() { p.tries, p.since = maxAttempts, time.Time{} }
@@ -41,6 +58,7 @@ func (p *patience) wait(ctx context.Context, err error) error {
 	left := time.Until(p.since.Add(p.limit))
 	if left <= 0 {
 		if p.tries >= maxAttempts {
+			p.lost.Store(true)
 			return err
 		}
 		left = firstPause

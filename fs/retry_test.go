@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,7 +41,7 @@ func TestPauses(t *testing.T) {
 		{10 * time.Minute, 125, 10 * time.Minute, "and stay bounded"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			tries, took := patiently(t, &patience{limit: c.limit})
+			tries, took := patiently(t, &patience{limit: c.limit, lost: new(atomic.Bool)})
 			if tries != c.tries || took > c.most || took < c.limit {
 				t.Errorf("limit %v: %d attempts in %v, want %d: %s", c.limit, tries, took, c.tries, c.otherwise)
 			}
@@ -50,7 +51,7 @@ func TestPauses(t *testing.T) {
 
 func TestFirstFailureCostsNoPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := patience{limit: time.Minute}
+		p := patience{limit: time.Minute, lost: new(atomic.Bool)}
 		start := time.Now()
 		if err := p.wait(t.Context(), errBroke); err != nil || time.Since(start) != 0 {
 			t.Errorf("%v after %v", err, time.Since(start))
@@ -60,7 +61,7 @@ func TestFirstFailureCostsNoPause(t *testing.T) {
 
 func TestProgressRenewsPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := patience{limit: 5 * time.Second}
+		p := patience{limit: 5 * time.Second, lost: new(atomic.Bool)}
 		for range 3 {
 			patiently(t, &p)
 			p.progressed()
@@ -74,7 +75,7 @@ func TestProgressRenewsPatience(t *testing.T) {
 func TestPauseCanBeInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		p := patience{limit: time.Hour}
+		p := patience{limit: time.Hour, lost: new(atomic.Bool)}
 		for range 8 {
 			if err := p.wait(ctx, errBroke); err != nil {
 				t.Fatal(err)
@@ -84,6 +85,23 @@ func TestPauseCanBeInterrupted(t *testing.T) {
 		start := time.Now()
 		if err := p.wait(ctx, errBroke); !errors.Is(err, context.Canceled) || time.Since(start) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestPatienceIsUsedUpOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree := &tree{opt: Options{Retry: time.Minute}}
+		first := tree.patience()
+		patiently(t, &first)
+		second := tree.patience()
+		if _, took := patiently(t, &second); took > time.Second {
+			t.Errorf("the next transfer was waited for too: %v", took)
+		}
+		third := tree.patience()
+		third.progressed()
+		if fourth := tree.patience(); fourth.limit != time.Minute {
+			t.Errorf("patience %v after a success", fourth.limit)
 		}
 	})
 }

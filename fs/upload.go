@@ -53,7 +53,7 @@ func (f *file) startStreaming(copy *cache.SpoolFile) {
 func (f *file) startLocked(copy *cache.SpoolFile) *upload {
 	ctx, cancel := context.WithCancel(f.t.ctx)
 	u := &upload{f: f, copy: copy, finish: make(chan struct{}), cancel: cancel, done: make(chan struct{}),
-		again: patience{limit: f.t.opt.Retry}}
+		again: f.t.patience()}
 	f.job = u
 	go u.run(ctx)
 	return u
@@ -297,6 +297,7 @@ func (u *upload) attempts(ctx context.Context) error {
 // confirmed notes that the server has the file as of a plan.
 func (u *upload) confirmed(plan cache.Plan) {
 	u.upTo = plan.Version
+	u.again.progressed()
 	clean := u.copy.MarkClean(plan.Version, plan.Size)
 	f := u.f
 	f.mu.Lock()
