@@ -21,7 +21,10 @@ type Client struct {
 	traffic traffic
 }
 
-var _ Remote = (*Client)(nil)
+var (
+	_ Remote   = (*Client)(nil)
+	_ Streamer = (*Client)(nil)
+)
 
 // New checks cfg and makes a Client; nothing is sent before Connect or the first call.
 func New(cfg Config) (*Client, error) {

@@ -66,7 +66,7 @@ func (cl *Client) why(ctx context.Context, o op, p, to string) error {
 		case !isDir && e.Type == File && (o == opList || o == opRmdir):
 			return ErrNotDir
 		case isDir && o == opRmdir:
-			if l, err := cl.list(ctx, p); err == nil && len(l) > 0 {
+			if l, err := cl.list(ctx, p, nil); err == nil && len(l) > 0 {
 				return ErrNotEmpty
 			}
 		}
@@ -96,7 +96,7 @@ func (cl *Client) why(ctx context.Context, o op, p, to string) error {
 		case err == nil && target.Type == Dir && !isDir:
 			return ErrIsDir
 		case err == nil && target.Type == Dir:
-			if l, err := cl.list(ctx, to); err == nil && len(l) > 0 {
+			if l, err := cl.list(ctx, to, nil); err == nil && len(l) > 0 {
 				return ErrNotEmpty
 			}
 			return fs.ErrExist
@@ -117,7 +117,7 @@ func (cl *Client) look(ctx context.Context, p string) (Entry, error) {
 	if e, err := cl.stat(ctx, p); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return e, err
 	}
-	l, err := cl.list(ctx, path.Dir(p))
+	l, err := cl.list(ctx, path.Dir(p), nil)
 	if err != nil && !errors.Is(err, ErrIncomplete) {
 		var re *ReplyError
 		if errors.As(err, &re) && path.Dir(p) != "/" {

@@ -1,6 +1,7 @@
 package ftpconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,71 +14,90 @@ import (
 
 // List lists a directory.
 func (cl *Client) List(ctx context.Context, dir string) ([]Entry, error) {
-	l, err := cl.list(ctx, dir)
+	l, err := cl.list(ctx, dir, nil)
 	return l, cl.explain(ctx, opList, dir, "", err)
 }
 
-func (cl *Client) list(ctx context.Context, dir string) ([]Entry, error) {
+// ListTo lists a directory and hands the entries on as they come.
+func (cl *Client) ListTo(ctx context.Context, dir string, add func([]Entry)) error {
+	_, err := cl.list(ctx, dir, add)
+	return cl.explain(ctx, opList, dir, "", err)
+}
+
+// list returns the entries or, with an add, gives it all of them. What was given can't be taken back: a listing that broke
+// behind that isn't begun again.
+func (cl *Client) list(ctx context.Context, dir string, add func([]Entry)) ([]Entry, error) {
 	if err := checkArgument(dir); err != nil {
 		return nil, err
 	}
 	var entries []Entry
-	_, err := cl.do(ctx, anew, func(c *Conn) (err error) {
-		entries, err = c.list(ctx, cl.site.abs(dir))
+	var broke error
+	_, err := cl.do(ctx, anew, func(c *Conn) error {
+		l := &lister{c: c, dir: cl.site.abs(dir), out: add, calibrate: func(seen []Entry) { cl.calibrateAside(ctx, dir, seen) }}
+		err := c.list(ctx, l)
+		if err == nil || errors.Is(err, ErrIncomplete) {
+			l.flush()
+		}
+		if entries = l.entries; l.given && err != nil && ctx.Err() == nil {
+			broke, err = err, nil
+		}
 		return err
 	})
-	for i := range entries {
-		if e := &entries[i]; e.Type == Symlink {
-			e.Target = cl.site.shownTarget(cl.site.abs(dir), e.Target)
-		}
-	}
-	return entries, err
+	return entries, cmp.Or(broke, err)
 }
 
-func (c *Conn) list(ctx context.Context, dir string) ([]Entry, error) {
+// calibrateAside finds what LIST's times are ahead of UTC while a listing is running, if there is a session to ask on.
+func (cl *Client) calibrateAside(ctx context.Context, dir string, seen []Entry) {
+	cl.do(Guess(ctx), anew, func(c *Conn) error {
+		c.calibrate(ctx, cl.site.abs(dir), seen)
+		return nil
+	})
+}
+
+func (c *Conn) list(ctx context.Context, l *lister) error {
 	if c.site.has("MLST") {
-		entries, err := c.collect(ctx, dir, "MLSD", formatMLSD)
-		if err == nil && lacksTarget(entries) {
-			if seen, lerr := c.listLs(ctx, dir); lerr == nil {
-				entries = mergeLinks(entries, seen)
+		err := c.collect(ctx, l, "MLSD", formatMLSD)
+		if err == nil && lacksTarget(l.entries) {
+			seen := &lister{c: c, dir: l.dir}
+			if lerr := c.listLs(ctx, seen); lerr == nil {
+				l.entries = mergeLinks(l.entries, seen.entries)
 			}
 		}
-		return entries, err
+		return err
 	}
-	return c.listLs(ctx, dir)
+	return c.listLs(ctx, l)
 }
 
 // listLs lists with LIST. -a shows hidden files on most servers, is taken for a name by some (FileZilla
 // Server: 550, Duet: empty), so it is compared once with the plain form.
-func (c *Conn) listLs(ctx context.Context, dir string) ([]Entry, error) {
+func (c *Conn) listLs(ctx context.Context, l *lister) error {
 	s := c.site
 	s.mu.Lock()
 	how := s.list
 	s.mu.Unlock()
-	var entries []Entry
 	var err error
 	switch how {
 	case "":
-		entries, err = c.chooseLs(ctx, dir)
+		l.entries, err = c.chooseLs(ctx, l.dir)
 	case "STAT":
-		entries, err = c.collectStat(ctx, dir)
+		err = c.collectStat(ctx, l)
 	default:
-		entries, err = c.collect(ctx, dir, how, formatLIST)
+		err = c.collect(ctx, l, how, formatLIST)
 	}
 	if err == nil || errors.Is(err, ErrIncomplete) {
-		c.calibrate(ctx, dir, entries)
+		c.calibrate(ctx, l.dir, l.entries)
 	}
-	return entries, err
+	return err
 }
 
 func (c *Conn) chooseLs(ctx context.Context, dir string) ([]Entry, error) {
-	all, err := c.collect(ctx, dir, "LIST -a", formatLIST)
+	all, err := c.collectAll(ctx, dir, "LIST -a")
 	var re *ReplyError
 	refused := errors.As(err, &re)
 	if err != nil && !errors.Is(err, ErrIncomplete) && (!refused || strings.HasPrefix(re.Command, "CWD")) {
 		return nil, err
 	}
-	plain, perr := c.collect(ctx, dir, "LIST", formatLIST)
+	plain, perr := c.collectAll(ctx, dir, "LIST")
 	if perr != nil && !errors.Is(perr, ErrIncomplete) {
 		if refused {
 			return nil, perr
@@ -90,7 +110,8 @@ func (c *Conn) chooseLs(ctx context.Context, dir string) ([]Entry, error) {
 	}
 	if len(all) > 0 {
 		how := "LIST -a"
-		if seen, serr := c.collectStat(ctx, dir); serr == nil && sameEntries(seen, all) {
+		seen := &lister{c: c, dir: dir}
+		if serr := c.collectStat(ctx, seen); serr == nil && sameEntries(seen.entries, all) {
 			how = "STAT"
 		}
 		c.site.update(func(s *site) { s.list = how })
@@ -106,12 +127,12 @@ func sameEntries(a, b []Entry) bool {
 
 // collectStat lists over the control connection (RFC 959 section 4.1.3: STAT with a path): one round trip and no
 // data connection, where vsftpd 3.0.3 needs two for LIST because it lingers.
-func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
+func (c *Conn) collectStat(ctx context.Context, l *lister) error {
 	if !c.site.pipelines() {
-		return nil, errors.ErrUnsupported
+		return errors.ErrUnsupported
 	}
 	lp := c.listLines(formatSTAT)
-	l := lister{c: c, dir: dir}
+	dir := l.dir
 	var lines []string
 	if c.cwd != dir {
 		c.cwd = ""
@@ -120,7 +141,14 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 	lines = append(lines, "STAT .")
 	calls := newCalls(lines)
 	last := calls[len(calls)-1]
+	elsewhere := false // CWD was refused: the lines are of another directory
+	if last != calls[0] {
+		calls[0].onFinal = func(r reply) { elsewhere = r.class() >= 4 }
+	}
 	last.onLine = func(line string) {
+		if elsewhere {
+			return
+		}
 		e, ok, err := lp.parseLine([]byte(line))
 		if err != nil {
 			l.warn(err)
@@ -130,14 +158,14 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 		}
 	}
 	if err := c.l.send(calls, lines); err != nil {
-		return nil, err
+		return err
 	}
 	var refused error
 	for i, asked := range calls {
 		r, err := c.l.wait(ctx, asked, 0)
 		if err != nil {
 			c.broken.Store(true)
-			return nil, err
+			return err
 		}
 		if r.class() >= 4 && refused == nil {
 			refused = &ReplyError{Command: lines[i], Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), argOf(lines[i]))}
@@ -147,35 +175,108 @@ func (c *Conn) collectStat(ctx context.Context, dir string) ([]Entry, error) {
 		}
 	}
 	if refused != nil && !errors.Is(refused, ErrIncomplete) {
-		return nil, refused
+		return refused
 	}
 	c.cwd = dir
 	more, errs := lp.close()
 	for _, e := range errs {
 		l.warn(e)
 	}
-	l.entries = append(l.entries, more...)
+	for _, e := range more {
+		l.add(e)
+	}
 	return l.result(refused, formatSTAT)
 }
 
 // collect runs one listing command and parses what it gives.
-func (c *Conn) collect(ctx context.Context, dir, cmd string, format listFormat) ([]Entry, error) {
+func (c *Conn) collect(ctx context.Context, l *lister, cmd string, format listFormat) error {
 	p := c.listLines(format)
-	l := lister{c: c, dir: dir}
-	err := c.listing(ctx, dir, cmd, func(r io.Reader) error { return p.readFrom(r, l.add, l.warn) })
+	l.facts = format == formatMLSD
+	err := c.listing(ctx, l.dir, cmd, func(r io.Reader) error { return p.readFrom(r, l.add, l.warn) })
 	return l.result(err, format)
 }
 
-// lister gathers what a listing gives.
+// collectAll is collect with LIST's lines, nothing of which is handed on.
+func (c *Conn) collectAll(ctx context.Context, dir, cmd string) ([]Entry, error) {
+	l := &lister{c: c, dir: dir}
+	err := c.collect(ctx, l, cmd, formatLIST)
+	return l.entries, err
+}
+
+// listPiece is how many entries are handed on at a time. A listing that is shorter is handed on when it has ended, so that
+// it can be begun again on another session.
+const listPiece = 1024
+
+// lister gathers what a listing gives, or hands it on.
 type lister struct {
-	c       *Conn
-	dir     string
-	entries []Entry
+	c         *Conn
+	dir       string
+	out       func([]Entry) // nil: all is kept in entries
+	calibrate func([]Entry) // looks for the zone of LIST's times on another session
+	facts     bool          // MLSD
+
+	entries []Entry // what was not handed on
+	given   bool    // something was
+	hold    bool    // the rest has to wait for the end
+	tried   bool    // calibrate was called
+	looked  int     // so many entries can't tell the zone
 	bad     int
 	first   error // of the lines that could not be read
 }
 
-func (l *lister) add(e Entry) { l.entries = append(l.entries, e) }
+func (l *lister) add(e Entry) {
+	l.entries = append(l.entries, e)
+	if l.out == nil || l.hold {
+		return
+	}
+	if l.facts && e.Type == Symlink && e.Target == "" { // LIST will have to tell it
+		l.hold = true
+		return
+	}
+	if len(l.entries) >= listPiece && l.settled() {
+		if !l.facts {
+			l.entries = l.c.inUTC(l.entries)
+		}
+		l.flush()
+	}
+}
+
+// flush hands on what there is, its times being UTC.
+func (l *lister) flush() {
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Type == Symlink {
+			e.Target = l.c.site.shownTarget(l.dir, e.Target)
+		}
+	}
+	if l.out == nil || len(l.entries) == 0 {
+		return
+	}
+	l.out(l.entries)
+	l.given, l.looked = true, 0
+	clear(l.entries)
+	l.entries = l.entries[:0]
+}
+
+// settled says that the times of the entries so far are known to be what they are shown as.
+func (l *lister) settled() bool {
+	s := l.c.site
+	known := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, mdtm := s.feat["MDTM"]
+		return s.zoneSet || !mdtm
+	}
+	if l.facts || known() {
+		return true
+	}
+	for ; !l.tried && l.looked < len(l.entries); l.looked++ {
+		if e := l.entries[l.looked]; tellsZone(&e) {
+			l.tried = true
+			l.calibrate([]Entry{e})
+		}
+	}
+	return l.tried && known()
+}
 
 // warn logs a line that could not be read wholly, and no more than a few of one listing.
 func (l *lister) warn(err error) {
@@ -187,9 +288,9 @@ func (l *lister) warn(err error) {
 	}
 }
 
-// result is the listing once it ended with err. Some servers (inetutils 2.4, netkit) send the reason
-// for an empty listing in its place.
-func (l *lister) result(err error, format listFormat) ([]Entry, error) {
+// result says how a listing went that ended with err, and brings the times to UTC. Some servers (inetutils 2.4, netkit)
+// send the reason for an empty listing in its place.
+func (l *lister) result(err error, format listFormat) error {
 	if l.bad > 5 {
 		l.c.site.log.Warn("more lines of the listing could not be read wholly", "directory", l.dir, "lines", l.bad)
 	}
@@ -197,14 +298,15 @@ func (l *lister) result(err error, format listFormat) ([]Entry, error) {
 	case errors.Is(err, ErrIncomplete):
 		err = fmt.Errorf("%w: %s", err, l.dir)
 	case err != nil:
-		return nil, err
-	case len(l.entries) == 0 && (errors.Is(l.first, fs.ErrPermission) || errors.Is(l.first, fs.ErrNotExist)):
-		return nil, fmt.Errorf("listing %s: %w", l.dir, l.first)
+		l.entries = nil
+		return err
+	case !l.given && len(l.entries) == 0 && (errors.Is(l.first, fs.ErrPermission) || errors.Is(l.first, fs.ErrNotExist)):
+		return fmt.Errorf("listing %s: %w", l.dir, l.first)
 	}
 	if format != formatMLSD {
 		l.entries = l.c.inUTC(l.entries)
 	}
-	return l.entries, err
+	return err
 }
 
 // listLines is a parser with the server's clock.
@@ -237,7 +339,7 @@ func (c *Conn) calibrate(ctx context.Context, dir string, entries []Entry) {
 		return
 	}
 	for _, e := range entries {
-		if e.Type != File || e.ModPrecision != time.Minute || checkArgument(e.Name) != nil {
+		if !tellsZone(&e) {
 			continue
 		}
 		r, err := c.ask(ctx, "MDTM", joinPath(dir, e.Name))
@@ -259,6 +361,11 @@ func (c *Conn) calibrate(ctx context.Context, dir string, entries []Entry) {
 		}
 		return
 	}
+}
+
+// tellsZone says that an entry's MDTM would tell the zone of the time that LIST shows.
+func tellsZone(e *Entry) bool {
+	return e.Type == File && e.ModPrecision == time.Minute && checkArgument(e.Name) == nil
 }
 
 func joinPath(dir, name string) string {

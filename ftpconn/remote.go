@@ -2,6 +2,7 @@ package ftpconn
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
@@ -125,6 +126,25 @@ type Remote interface {
 	Features() Features
 	// Close ends all sessions. Running calls fail.
 	Close() error
+}
+
+// Streamer is a Remote that can hand on a listing while it arrives.
+type Streamer interface {
+	// ListTo is List that gives add the entries piece by piece, in order. add may not keep the slice, and must not block for long. After an
+	// error other than ErrIncomplete, what was added is the beginning of a listing, and no more.
+	ListTo(ctx context.Context, dir string, add func([]Entry)) error
+}
+
+// ListTo is r's own ListTo, or List in one piece.
+func ListTo(ctx context.Context, r Remote, dir string, add func([]Entry)) error {
+	if s, ok := r.(Streamer); ok {
+		return s.ListTo(ctx, dir, add)
+	}
+	list, err := r.List(ctx, dir)
+	if len(list) > 0 && (err == nil || errors.Is(err, ErrIncomplete)) {
+		add(list)
+	}
+	return err
 }
 
 // Features is what the server of a Remote can do, from FEAT and from experience.

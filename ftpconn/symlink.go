@@ -56,7 +56,7 @@ func (cl *Client) Symlink(ctx context.Context, target, link string) error {
 	e, err := cl.look(ctx, link)
 	if err == nil && (e.Type != Symlink || e.Target == "") {
 		var list []Entry
-		list, err = cl.list(ctx, path.Dir(link))
+		list, err = cl.list(ctx, path.Dir(link), nil)
 		for _, l := range list {
 			if l.Name == path.Base(link) {
 				e = l
