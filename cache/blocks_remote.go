@@ -34,6 +34,10 @@ func (r *forgetting) List(ctx context.Context, dir string) ([]ftpconn.Entry, err
 	return r.next.List(ctx, dir)
 }
 
+func (r *forgetting) ListTo(ctx context.Context, dir string, add func([]ftpconn.Entry)) error {
+	return ftpconn.ListTo(ctx, r.next, dir, add)
+}
+
 func (r *forgetting) Stat(ctx context.Context, path string) (ftpconn.Entry, error) {
 	return r.next.Stat(ctx, path)
 }

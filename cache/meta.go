@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	defaultEntries = 1_000_000
+	defaultEntries = 400_000
 	// maxNegative bounds how long the server's "no" to a single name is believed: programs that
 	// wait for a file ask for its name again and again.
 	maxNegative = 5 * time.Second
@@ -28,9 +28,9 @@ type MetaConfig struct {
 	// TTL is how long an answer is believed. Zero or less: nothing is remembered, and only
 	// requests that run at the same time are shared.
 	TTL time.Duration
-	// Entries is the budget of remembered entries over all directories, 0: 1,000,000, which is
-	// below 250 MB. A directory costs two more than it has entries. A listing larger than the budget is handed through
-	// and not kept.
+	// Entries is the budget of remembered entries over all directories, 0: 400,000, which is
+	// below 100 MB. A directory costs two more than it has entries, of which those of a huge one, with more than
+	// 4,096, count a third. A listing larger than the budget is handed through and not kept.
 	Entries int
 	// Logger gets what is no error to the caller, at debug level; nil discards.
 	Logger *slog.Logger
@@ -107,7 +107,7 @@ func NewMeta(next ftpconn.Remote, cfg MetaConfig) *Meta {
 
 // List returns all entries of dir in the server's order, from memory while that is younger than
 // the TTL. The slice is shared with the cache and with other callers and must not be modified;
-// it doesn't change under the caller.
+// it doesn't change under the caller. A huge listing is copied: Open is for those.
 func (m *Meta) List(ctx context.Context, dir string) ([]ftpconn.Entry, error) {
 	m.mu.Lock()
 	if l, ok := m.dirs.Get(dir); ok && m.ttl > 0 && l.answers(m.now(), m.ttl) {
@@ -143,6 +143,11 @@ func (m *Meta) stat(ctx context.Context, op, path string, maxAge time.Duration) 
 		if st == absent {
 			return ftpconn.Entry{}, notExist(op, path)
 		}
+		return e, nil
+	}
+	if e, ok := m.arrivedLocked(path, maxAge); ok {
+		m.stats.Hits++
+		m.mu.Unlock()
 		return e, nil
 	}
 	m.stats.Misses++
@@ -222,12 +227,12 @@ func notExist(op, path string) error {
 }
 
 // Known returns the listing of dir if it is remembered and younger than the TTL, and asks nobody. As with List the
-// slice must not be modified.
+// slice must not be modified. A huge listing is not given: it would have to be copied.
 func (m *Meta) Known(dir string) ([]ftpconn.Entry, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l, ok := m.dirs.Peek(dir)
-	if !ok || m.ttl <= 0 || !l.answers(m.now(), m.ttl) {
+	if !ok || m.ttl <= 0 || l.big != nil || !l.answers(m.now(), m.ttl) {
 		return nil, false
 	}
 	return l.snapshot(), true

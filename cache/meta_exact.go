@@ -83,9 +83,9 @@ func (m *Meta) batchLocked(path string, e *ftpconn.Entry) []string {
 	if many || i < 0 {
 		return paths
 	}
-	for k := 1; k < min(len(l.list), exactScan) && len(paths) < exactBatch; k++ {
-		c := &l.list[(i+k)%len(l.list)]
-		if !isCoarse(c) || now.Sub(l.notes[c.Name].noExact) < m.ttl {
+	for k := 1; k < min(l.size(), exactScan) && len(paths) < exactBatch; k++ {
+		c := l.place((i + k) % l.size())
+		if !isCoarse(&c) || now.Sub(l.notes[c.Name].noExact) < m.ttl {
 			continue
 		}
 		p := join(dir, c.Name)

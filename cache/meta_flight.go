@@ -35,9 +35,13 @@ type flight struct {
 
 	waiters int // guarded by Meta.mu
 
+	live    *stream       // flightList: what has arrived of a huge listing
+	streams chan struct{} // closed when live has something
+
 	done  chan struct{} // closed when the following fields are set
 	list  []ftpconn.Entry
-	final bool // list has all own changes up to its arrival
+	big   *packed // in the place of list
+	final bool    // list has all own changes up to its arrival
 	entry ftpconn.Entry
 	times map[string]time.Time
 	err   error
@@ -46,7 +50,7 @@ type flight struct {
 // flyLocked starts a request. run asks without the lock and returns what is to be done under it.
 func (m *Meta) flyLocked(ctx context.Context, keys []flightKey, run func(context.Context, *flight) (finish func())) *flight {
 	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{cancel: cancel, keys: keys, start: m.seq, began: m.now(), waiters: 1, done: make(chan struct{})}
+	f := &flight{cancel: cancel, keys: keys, start: m.seq, began: m.now(), waiters: 1, done: make(chan struct{}), streams: make(chan struct{}), live: &stream{more: make(chan struct{})}}
 	for _, k := range keys {
 		m.flights[k] = f
 	}
@@ -90,13 +94,18 @@ func (m *Meta) wait(ctx context.Context, f *flight) error {
 		return nil
 	case <-ctx.Done():
 	}
+	m.leave(f)
+	return ctx.Err()
+}
+
+// leave is for who waits no longer.
+func (m *Meta) leave(f *flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if f.waiters--; f.waiters == 0 {
 		m.landLocked(f)
 		f.cancel()
 	}
-	return ctx.Err()
 }
 
 // joinListLocked joins or starts a listing of dir that began at since or later and can be believed
@@ -110,17 +119,22 @@ func (m *Meta) joinListLocked(ctx context.Context, dir, name string, since time.
 	}
 	m.stats.Listings++
 	return m.flyLocked(ctx, []flightKey{k}, func(ctx context.Context, f *flight) func() {
-		entries, err := m.next.List(ctx, dir)
+		g := gathering{f: f}
+		err := g.ask(ctx, m.next, dir)
 		var l *listing
 		if err == nil && m.ttl > 0 {
-			l = newListing(entries)
+			l = g.listing()
 		}
 		return func() {
-			f.list, f.err = entries, err
+			f.list, f.err = g.list, err
+			if g.big != nil {
+				f.big = g.big.view()
+			}
 			switch {
 			case !m.validLocked(f, k):
 			case err == nil:
-				f.list, f.final = m.storeListLocked(dir, l, f), true
+				m.storeListLocked(dir, l, f)
+				f.final = true
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, ftpconn.ErrNotDir):
 				m.expireTreeLocked(dir)
 				m.forgetLocked(dir)
@@ -129,19 +143,40 @@ func (m *Meta) joinListLocked(ctx context.Context, dir, name string, since time.
 	})
 }
 
-// listLocked is joinListLocked and wait, and returns without the lock. A listing that was detached
-// when somebody had joined it already may lack what was changed before he did: he asks again.
+// listLocked is awaitListLocked for the entries.
 func (m *Meta) listLocked(ctx context.Context, dir, name string, since time.Time) ([]ftpconn.Entry, error) {
+	f, err := m.awaitListLocked(ctx, dir, name, since, false)
+	if err != nil {
+		return nil, err
+	}
+	if f.big != nil {
+		return f.big.entries(), f.err
+	}
+	return f.list, f.err
+}
+
+// awaitListLocked is joinListLocked and wait, and returns without the lock. A listing that was detached
+// when somebody had joined it already may lack what was changed before he did: he asks again. Who comes early
+// gets a huge listing when its beginning is there, and has to leave it, unless something was changed since it was asked for.
+func (m *Meta) awaitListLocked(ctx context.Context, dir, name string, since time.Time, early bool) (*flight, error) {
 	for {
 		f, joined := m.joinListLocked(ctx, dir, name, since), m.seq
 		m.mu.Unlock()
+		if early && joined == f.start {
+			select {
+			case <-f.streams:
+				return f, nil
+			case <-f.done:
+			case <-ctx.Done():
+			}
+		}
 		if err := m.wait(ctx, f); err != nil {
 			return nil, err
 		}
 		switch {
 		case errors.Is(f.err, ftpconn.ErrNoneFree) && !ftpconn.IsGuess(ctx): // joined somebody's guess
 		case f.err != nil || f.final || joined == f.start || m.ttl <= 0:
-			return f.list, f.err
+			return f, nil
 		}
 		m.mu.Lock()
 	}
@@ -199,7 +234,10 @@ func (m *Meta) askEntry(ctx context.Context, path string, since time.Time) (e ft
 		return e, err, false
 	}
 	m.mu.Lock()
-	list, err := m.listLocked(ctx, dir, name, since)
+	f, err := m.awaitListLocked(ctx, dir, name, since, false)
+	if err == nil {
+		err = f.err
+	}
 	if err != nil {
 		return ftpconn.Entry{}, err, true
 	}
@@ -212,9 +250,14 @@ func (m *Meta) askEntry(ctx context.Context, path string, since time.Time) (e ft
 	case absent:
 		return ftpconn.Entry{}, notExist("stat", path), true
 	}
-	for i := range list { // the listing couldn't be stored
-		if list[i].Name == name {
-			return list[i], nil, true
+	d := Dir{list: f.list, big: f.big}
+	for i := 0; ; i++ { // the listing couldn't be stored
+		e, ok, _ := d.At(ctx, i)
+		if !ok || e.Name == name {
+			if ok {
+				return e, nil, true
+			}
+			break
 		}
 	}
 	return ftpconn.Entry{}, notExist("stat", path), true

@@ -49,6 +49,7 @@ type note struct {
 type listing struct {
 	list  []ftpconn.Entry  // in the server's order; removed ones have no name
 	index map[string]int32 // name to its place in list; nil while list is short
+	big   *packed          // holds the entries of a huge directory in the place of list and index
 	notes map[string]note  // nil while there are none
 
 	dead   int // removed ones in list
@@ -115,10 +116,51 @@ func detached(e ftpconn.Entry) ftpconn.Entry {
 	return e
 }
 
-func (l *listing) cost() int { return len(l.list) + len(l.notes) + dirCost }
+func (l *listing) cost() int {
+	if l.big != nil {
+		return l.big.n/packedCost + len(l.notes) + dirCost
+	}
+	return len(l.list) + len(l.notes) + dirCost
+}
 
-// find returns name's place in list, -1 if it isn't there.
+// size is the number of places, those of removed entries included.
+func (l *listing) size() int {
+	if l.big != nil {
+		return l.big.n
+	}
+	return len(l.list)
+}
+
+// place returns the entry in a place; a removed one has no name.
+func (l *listing) place(i int) ftpconn.Entry {
+	if l.big != nil {
+		return l.big.at(i)
+	}
+	return l.list[i]
+}
+
+// set changes the entry in a place, and leaves slices that were handed out as they are.
+func (l *listing) set(i int, e ftpconn.Entry) {
+	was := l.place(i)
+	if isCoarse(&was) {
+		l.coarse--
+	}
+	if isCoarse(&e) {
+		l.coarse++
+	}
+	if l.big != nil {
+		l.big.set(i, &e)
+		return
+	}
+	l.own(i)
+	l.list[i] = e
+}
+
+// find returns name's place, -1 if it isn't there.
 func (l *listing) find(name string) int {
+	if l.big != nil {
+		return l.big.find(name)
+	}
 	if l.index != nil {
 		if i, ok := l.index[name]; ok {
 			return int(i)
@@ -135,17 +177,21 @@ func (l *listing) find(name string) int {
 
 func (l *listing) entry(name string) (ftpconn.Entry, bool) {
 	if i := l.find(name); i >= 0 {
-		return l.list[i], true
+		return l.place(i), true
 	}
 	return ftpconn.Entry{}, false
 }
 
 // add appends an entry whose name isn't there. It never disturbs a slice that was handed out.
 func (l *listing) add(e ftpconn.Entry) {
-	l.list = append(l.list, e)
 	if isCoarse(&e) {
 		l.coarse++
 	}
+	if l.big != nil {
+		l.big.add(&e)
+		return
+	}
+	l.list = append(l.list, e)
 	switch {
 	case l.index != nil:
 		l.index[e.Name] = int32(len(l.list) - 1)
@@ -161,10 +207,7 @@ func (l *listing) put(e ftpconn.Entry) {
 		l.add(e)
 		return
 	}
-	l.own(i)
-	l.count(i, -1)
-	l.list[i] = e
-	l.count(i, +1)
+	l.set(i, e)
 }
 
 // remove takes name out. Its place stays empty until there are many, so that removing all files
@@ -174,19 +217,11 @@ func (l *listing) remove(name string) {
 	if i < 0 {
 		return
 	}
-	l.own(i)
-	l.count(i, -1)
-	l.list[i] = ftpconn.Entry{}
+	l.set(i, ftpconn.Entry{})
 	delete(l.index, name)
 	l.dead++
-	if l.dead > indexFrom && l.dead > len(l.list)/2 {
+	if l.dead > indexFrom && l.dead > l.size()/2 {
 		l.compact()
-	}
-}
-
-func (l *listing) count(i, by int) {
-	if isCoarse(&l.list[i]) {
-		l.coarse += by
 	}
 }
 
@@ -199,6 +234,16 @@ func (l *listing) own(i int) {
 }
 
 func (l *listing) compact() {
+	if l.big != nil {
+		big := newPacked()
+		for i := range l.big.n {
+			if e := l.big.at(i); e.Name != "" {
+				big.add(&e)
+			}
+		}
+		l.big, l.dead = big, 0
+		return
+	}
 	list := make([]ftpconn.Entry, 0, len(l.list)-l.dead)
 	for i := range l.list {
 		if l.list[i].Name != "" {
@@ -224,6 +269,9 @@ func (l *listing) reindex() {
 
 // snapshot returns the entries for a caller to keep.
 func (l *listing) snapshot() []ftpconn.Entry {
+	if l.big != nil {
+		return l.big.entries()
+	}
 	if l.dead > 0 {
 		l.compact()
 	}

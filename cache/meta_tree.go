@@ -79,41 +79,47 @@ func (m *Meta) removedLocked(dir string, l *listing) {
 }
 
 // storeListLocked puts a listing that just arrived in the place of what was known of dir, corrected by
-// what became known since it was asked for, and returns its entries.
-func (m *Meta) storeListLocked(dir string, l *listing, f *flight) []ftpconn.Entry {
+// what became known since it was asked for, and gives f its entries.
+func (m *Meta) storeListLocked(dir string, l *listing, f *flight) {
 	l.complete, l.asked, l.at = true, f.began, m.now()
 	if old, ok := m.dirs.Peek(dir); ok {
 		l.inherit(old, f.start, m.now(), m.ttl)
 		m.landLocked(f) // or the removal would find it
 		m.dirs.Remove(dir)
 	}
-	list := l.snapshot()
+	if l.big != nil {
+		f.big = l.big.view()
+	} else {
+		f.list = l.snapshot()
+	}
 	if l.cost() > m.budget {
-		m.log.Debug("metadata cache: listing larger than the budget", "dir", dir, "entries", len(list), "budget", m.budget)
-		return list
+		m.log.Debug("metadata cache: listing larger than the budget", "dir", dir, "entries", l.size(), "budget", m.budget)
+		return
 	}
 	m.dirs.Add(dir, l)
 	m.settleLocked(dir, l)
-	return list
 }
 
 // inherit takes over what old knows better than l, which was asked for at generation start.
 func (l *listing) inherit(old *listing, start uint64, now time.Time, ttl time.Duration) {
-	for i := range l.list {
-		if !isCoarse(&l.list[i]) {
+	for i := range l.size() {
+		if old.coarse == old.size() && len(old.notes) == 0 {
+			break // it knows nothing exactly
+		}
+		e := l.place(i)
+		if !isCoarse(&e) {
 			continue
 		}
-		j := old.find(l.list[i].Name)
-		if j < 0 {
+		was, ok := old.entry(e.Name)
+		if !ok {
 			continue
 		}
-		was, name := old.list[j], l.list[i].Name
-		if n, ok := old.notes[name]; ok && now.Sub(n.noExact) < ttl && sameCoarse(&was, &l.list[i]) {
-			l.setNote(name, note{noExact: n.noExact})
+		if n, ok := old.notes[e.Name]; ok && now.Sub(n.noExact) < ttl && sameCoarse(&was, &e) {
+			l.setNote(e.Name, note{noExact: n.noExact})
 		}
-		l.count(i, -1)
-		keepExact(&l.list[i], &was)
-		l.count(i, +1)
+		if keepExact(&e, &was); !isCoarse(&e) {
+			l.set(i, e)
+		}
 	}
 	for name, n := range old.notes {
 		e, ok := old.entry(name)
