@@ -10,6 +10,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
@@ -19,6 +20,7 @@ var _ = (fusefs.NodeLookuper)((*node)(nil))
 func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
+	n.lookups.Add(1)
 	return n.lookup(c, name, out)
 }
 
@@ -65,25 +67,33 @@ func (n *node) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHandle, 
 
 // dirHandle is an open directory: a listing, and a position in it. Offsets are positions, so
 // telldir() and seekdir() work; "." and ".." are 0 and 1. go-fuse calls one method at a time.
+//
+// A huge listing is read while it arrives. If it breaks off, or the server cut it short, readdir fails where it ends: rsync
+// --delete must not take the rest for absent.
 type dirHandle struct {
 	n *node // constant
 
-	list    []ftpconn.Entry // what the Remote gave, which is not to be changed
-	added   []ftpconn.Entry // files created here that the server doesn't have yet
-	changes uint64          // of n, when list was fetched
+	dir     *cache.Dir      // what the server has
+	created map[string]bool // files created here that were not passed in dir yet
+	added   []ftpconn.Entry // those that are not in dir at all, once its end was reached
+	changes uint64          // of n, when dir was asked for
+	lookups uint64          // likewise
 	next    int             // position of the next entry
-	ino     uint64          // number shown for the entry before next
-	cut     error           // why there are more entries on the server than in list, nil if there aren't
+	entry   ftpconn.Entry   // the one before next
+	ino     uint64          // number shown for it
+	cut     error           // why there are more entries on the server than in dir, nil if there aren't
+	kept    window
 }
 
-// load fetches the listing.
+// load asks for the listing.
 func (d *dirHandle) load(ctx context.Context) syscall.Errno {
 	p, err := d.n.path()
 	if err != nil {
 		return d.n.t.errno("readdir", "", err)
 	}
-	changes := d.n.changes.Load()
-	list, err := d.n.t.remote.List(ctx, p)
+	changes, lookups := d.n.changes.Load(), d.n.lookups.Load()
+	created := d.n.createdHere()
+	dir, err := cache.Open(ctx, d.n.t.remote, p)
 	d.cut = nil
 	switch {
 	case errors.Is(err, ftpconn.ErrIncomplete):
@@ -91,18 +101,37 @@ func (d *dirHandle) load(ctx context.Context) syscall.Errno {
 	case err != nil:
 		return d.n.t.errno("readdir", p, err)
 	}
-	list = d.n.t.hidden.without(list)
-	d.list, d.changes, d.added = list, changes, nil
-	d.n.t.ahead.listed(p, list)
-	created := d.n.createdHere()
-	for i := range list {
-		delete(created, list[i].Name)
-	}
-	for name := range created {
-		d.added = append(d.added, ftpconn.Entry{Name: name, Type: ftpconn.File, Size: -1, UID: -1, GID: -1})
-	}
+	d.close()
+	d.dir, d.changes, d.lookups, d.created, d.added = dir, changes, lookups, created, nil
+	d.n.t.ahead.listed(p, d.n.t.hidden.without(d.beginning(ctx)))
 	return 0
 }
+
+func (d *dirHandle) close() {
+	if d.dir != nil {
+		d.dir.Close()
+	}
+}
+
+// beginning is the listing or, of a huge one, what is there of its first entries.
+func (d *dirHandle) beginning(ctx context.Context) []ftpconn.Entry {
+	list, ok := d.dir.Small()
+	if ok {
+		return list
+	}
+	n, _ := d.dir.Len()
+	for i := range min(n, bigListing) {
+		if e, ok, _ := d.dir.At(ctx, i); ok && e.Name != "" {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+var _ = (fusefs.FileReleasedirer)((*dirHandle)(nil))
+
+// Releasedir ends a listing that is still arriving, if nobody else reads it.
+func (d *dirHandle) Releasedir(context.Context, uint32) { d.close() }
 
 // createdHere returns the names of the files in directory n that were created through this
 // mount and aren't on the server yet.
@@ -124,24 +153,34 @@ func (n *node) createdHere() map[string]bool {
 	return names
 }
 
-// at returns the entry at a position, false at the end.
-func (d *dirHandle) at(i int) (ftpconn.Entry, bool) {
-	switch {
-	case i < 0:
-		return ftpconn.Entry{}, false
-	case i < len(d.list):
-		return d.list[i], true
-	case i-len(d.list) < len(d.added):
-		return d.added[i-len(d.list)], true
+// at returns the entry in a place of the listing or behind it, false at the end.
+func (d *dirHandle) at(ctx context.Context, i int) (e ftpconn.Entry, ok bool, err error) {
+	if d.added == nil {
+		if e, ok, err = d.dir.At(ctx, i); ok || err != nil {
+			delete(d.created, e.Name)
+			return e, ok, err
+		}
+		d.added = make([]ftpconn.Entry, 0, len(d.created))
+		for name := range d.created {
+			d.added = append(d.added, ftpconn.Entry{Name: name, Type: ftpconn.File, Size: -1, UID: -1, GID: -1})
+		}
 	}
-	return ftpconn.Entry{}, false
+	n, _ := d.dir.Len()
+	switch {
+	case i < n:
+		return d.dir.At(ctx, i)
+	case i-n < len(d.added):
+		return d.added[i-n], true, nil
+	}
+	return e, false, d.cut
 }
 
 var _ = (fusefs.FileReaddirenter)((*dirHandle)(nil))
 
-// Readdirent returns the entry at the position and moves on.
-func (d *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) {
-	de := &fuse.DirEntry{Off: uint64(d.next + 1)}
+// Readdirent returns the next entry, nil at the end. The number of an entry is the one that a
+// lookup will give it.
+func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	de := &fuse.DirEntry{}
 	switch d.next {
 	case 0, 1:
 		de.Name, de.Mode, de.Ino = ".", syscall.S_IFDIR, d.n.StableAttr().Ino
@@ -151,13 +190,11 @@ func (d *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) 
 				de.Ino = p.StableAttr().Ino
 			}
 		}
+		d.entry = ftpconn.Entry{}
 	default:
-		e, ok := d.at(d.next - 2)
-		if !ok && d.cut != nil { // rsync --delete must not take the rest for absent
-			return nil, d.n.t.errno("readdir", d.n.shownPath(), d.cut)
-		}
-		if !ok {
-			return nil, 0
+		e, errno := d.following(ctx)
+		if e.Name == "" {
+			return nil, errno
 		}
 		de.Name = e.Name
 		if e.Type != ftpconn.Unknown {
@@ -168,35 +205,54 @@ func (d *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) 
 		} else {
 			de.Ino = d.n.t.nextIno()
 		}
-		d.ino = de.Ino
+		d.entry, d.ino = e, de.Ino
 	}
 	d.next++
+	de.Off = uint64(d.next)
 	return de, 0
+}
+
+// following moves to the next entry that was not removed or hidden, and returns it; one without a name is the end.
+func (d *dirHandle) following(ctx context.Context) (ftpconn.Entry, syscall.Errno) {
+	c := call(ctx)
+	defer c.end()
+	for {
+		e, ok, err := d.at(c, d.next-2)
+		if err != nil {
+			return ftpconn.Entry{}, d.n.t.errno("readdir", d.n.shownPath(), err)
+		}
+		if !ok || e.Name != "" && !d.n.t.hidden.has(e.Name) {
+			return e, 0
+		}
+		d.next++
+	}
 }
 
 var _ = (fusefs.FileLookuper)((*dirHandle)(nil))
 
+// replay is how far back READDIRPLUS may go to entries that it was given already.
+const replay = 4096
+
 // Lookup answers READDIRPLUS from the listing that Readdirent walks, as long as this mount
 // changed nothing in the directory. An entry of unknown type, of which only the server can say more, is
-// left to a later lookup.
+// left to a later lookup. So are those of a huge directory until somebody has looked one up: nodes for names that are only
+// printed would cost more than the names.
 func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	e, ok := d.at(d.next - 3)
-	ino := d.ino
-	if !ok || e.Name != name { // a replay after a seek
+	e, ino := d.entry, d.ino
+	if e.Name != name { // a replay after a seek
 		ino = 0
-		for i := d.next - 3; i >= 0; i-- {
-			if e, ok = d.at(i); ok && e.Name == name {
-				break
-			}
-			ok = false
+		for i := d.next - 3; e.Name != name && i >= 0 && i > d.next-replay; i-- {
+			e, _, _ = d.at(ctx, i)
 		}
 	}
-	if !ok || d.n.changes.Load() != d.changes {
+	if e.Name != name || d.n.changes.Load() != d.changes {
 		c := call(ctx)
 		defer c.end()
 		return d.n.lookup(c, name, out)
 	}
-	if e.Type == ftpconn.Unknown {
+	n, all := d.dir.Len()
+	huge := n > bigListing || !all
+	if e.Type == ftpconn.Unknown || huge && (d.n.lookups.Load() == d.lookups || d.kept.full()) {
 		return nil, syscall.EAGAIN
 	}
 	p, err := d.n.childPath(name)
@@ -204,8 +260,11 @@ func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut)
 		return nil, syscall.EINVAL
 	}
 	i := d.n.show(ctx, e, p, ino, out)
-	if len(d.list) > bigListing && e.Size >= 0 {
-		out.SetAttrTimeout(d.n.t.kernelTTL)
+	if huge {
+		if e.Size >= 0 {
+			out.SetAttrTimeout(d.n.t.kernelTTL)
+		}
+		d.kept.made(d, d.next-3)
 	}
 	return i, 0
 }
@@ -225,7 +284,7 @@ func (d *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 			return errno
 		}
 	}
-	if off > uint64(2+len(d.list)+len(d.added)) {
+	if n, _ := d.dir.Len(); off > uint64(2+n+len(d.added)) {
 		return syscall.EINVAL
 	}
 	d.next = int(off)

@@ -28,6 +28,8 @@ type node struct {
 	// changes counts what this mount did to the entries of a directory, so that a directory
 	// handle knows when the listing it holds has aged.
 	changes atomic.Uint64
+	// lookups counts what the kernel looked up in a directory by name.
+	lookups atomic.Uint64
 
 	mu sync.Mutex // guards following
 	// open is the state that the open handles of a file share; nil when there are none.

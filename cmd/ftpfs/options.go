@@ -73,7 +73,7 @@ func optionTable() []option {
 		{"retry", "TIME", "1m", data, "how long a server that went away, or a transfer that breaks, is tried again before that is an error", setDuration(0, func(s *settings) *time.Duration { return &s.Retry })},
 
 		{"ttl", "TIME", "30s", cache, "how long listings and attributes are believed; 0 asks the server each time", setDuration(0, func(s *settings) *time.Duration { return &s.TTL })},
-		{"cache_entries", "N", "1000000", cache, "directory entries to remember at most; 0 remembers none", setInt(0, 1<<30, func(s *settings) *int { return &s.CacheEntries })},
+		{"cache_entries", "N", "400000", cache, "directory entries to remember at most; 0 remembers none", setInt(0, 1<<30, func(s *settings) *int { return &s.CacheEntries })},
 		{"mem_cache", "SIZE", "64MiB", cache, "memory for what was read of files; 0 keeps nothing", setSize(0, func(s *settings) *int64 { return &s.MemCache })},
 		{"cache_dir", "DIR", "", cache, "keep what was read of files there, also for the next mounts", setString(func(s *settings) *string { return &s.CacheDir })},
 		{"cache_size", "SIZE", "1GiB", cache, "local disk for cache_dir, of all mounts that share it", setSize(16<<20, func(s *settings) *int64 { return &s.CacheSize })},

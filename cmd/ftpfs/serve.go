@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -29,8 +30,19 @@ func serve(st stage) int {
 	return exitFailure
 }
 
+// boundMemory has the collector run earlier where a huge listing and a full memory cache meet, so that the process stays
+// below 200 MiB. $GOMEMLIMIT, if set, is the user's own bound.
+func boundMemory(s settings) {
+	const besides = 112 << 20 // a listing of one million entries, and what the work on it leaves behind
+	if os.Getenv("GOMEMLIMIT") == "" {
+		more := max(0, s.CacheEntries-defaults().CacheEntries)
+		debug.SetMemoryLimit(s.MemCache + besides + 256*int64(more))
+	}
+}
+
 func serveLogged(st *stage, log *slog.Logger, logFile *os.File) error {
 	s := st.settings
+	boundMemory(s)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if s.Foreground {

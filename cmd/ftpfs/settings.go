@@ -74,7 +74,7 @@ func defaults() settings {
 		Timeout:      30 * time.Second,
 		Retry:        time.Minute,
 		TTL:          30 * time.Second,
-		CacheEntries: 1_000_000,
+		CacheEntries: 400_000,
 		MemCache:     64 << 20,
 		CacheSize:    1 << 30,
 		Prefetch:     true,

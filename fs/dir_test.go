@@ -1,0 +1,156 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+)
+
+// hugeRemote is a dirRemote with a directory /huge, the listing of which comes in pieces of 10,000, each when the test
+// lets it.
+type hugeRemote struct {
+	*dirRemote
+	pieces chan error    // nil: one more piece; io.EOF: the end
+	broken chan struct{} // gets one for each listing that was broken off
+}
+
+func (r *hugeRemote) Stat(ctx context.Context, p string) (ftpconn.Entry, error) {
+	if p == "/huge" {
+		return ftpconn.Entry{Name: "huge", Type: ftpconn.Dir, Size: -1, UID: -1, GID: -1}, nil
+	}
+	return r.dirRemote.Stat(ctx, p)
+}
+
+func (r *hugeRemote) ListTo(ctx context.Context, dir string, add func([]ftpconn.Entry)) error {
+	if dir != "/huge" {
+		list, err := r.List(ctx, dir)
+		add(list)
+		return err
+	}
+	for n := 0; ; n += 10_000 {
+		select {
+		case err := <-r.pieces:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			r.broken <- struct{}{}
+			return ctx.Err()
+		}
+		list := make([]ftpconn.Entry, 10_000)
+		for i := range list {
+			list[i] = ftpconn.Entry{Name: fmt.Sprintf("f%07d", n+i), Type: ftpconn.File, Size: int64(n + i), ModTime: time.Unix(1e9, 0).UTC(), ModPrecision: time.Minute}
+		}
+		add(list)
+	}
+}
+
+func mountHuge(t *testing.T) (*hugeRemote, string) {
+	r, dir, _ := mountHugeTree(t)
+	return r, dir
+}
+
+func mountHugeTree(t *testing.T) (*hugeRemote, string, *tree) {
+	t.Helper()
+	r := &hugeRemote{newDirRemote(t.TempDir()), make(chan error, 64), make(chan struct{}, 1)}
+	mnt := t.TempDir()
+	m := mountRemote(t, mnt, cache.NewMeta(r, cache.MetaConfig{TTL: 30 * time.Second}))
+	return r, filepath.Join(mnt, "huge"), m.t
+}
+
+func openHuge(t *testing.T, dir string) *os.File {
+	t.Helper()
+	d, err := os.Open(dir)
+	must(t, err)
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestReaddirGivesTheFirstNamesBeforeTheListingHasEnded(t *testing.T) {
+	r, dir := mountHuge(t)
+	r.pieces <- nil
+	d := openHuge(t, dir)
+	names, err := d.Readdirnames(100)
+	must(t, err)
+	if len(names) != 100 || names[0] != "f0000000" {
+		t.Fatalf("%d names, the first %q", len(names), names[0])
+	}
+	info, err := os.Lstat(filepath.Join(dir, "f0000007"))
+	must(t, err)
+	if info.Size() != 7 {
+		t.Errorf("size %d", info.Size())
+	}
+	r.pieces <- nil
+	r.pieces <- io.EOF
+	rest, err := d.Readdirnames(-1)
+	must(t, err)
+	if n := len(names) + len(rest); n != 20_000 || rest[len(rest)-1] != "f0019999" {
+		t.Errorf("%d names, the last %q", n, rest[len(rest)-1])
+	}
+}
+
+func TestReaddirFailsWhereAListingBrokeOff(t *testing.T) {
+	r, dir := mountHuge(t)
+	r.pieces <- nil
+	d := openHuge(t, dir)
+	r.pieces <- ftpconn.ErrConnLost
+	names, err := d.Readdirnames(-1)
+	if err == nil || len(names) > 10_000 {
+		t.Fatalf("%d names and no error", len(names))
+	}
+	r.pieces <- nil
+	r.pieces <- io.EOF
+	names, err = openHuge(t, dir).Readdirnames(-1)
+	must(t, err)
+	if len(names) != 10_000 {
+		t.Errorf("%d names the second time", len(names))
+	}
+}
+
+func TestClosedHugeDirectoryIsNotListedToItsEnd(t *testing.T) {
+	r, dir := mountHuge(t)
+	r.pieces <- nil
+	openHuge(t, dir).Close()
+	select {
+	case <-r.broken:
+	case <-time.After(10 * time.Second):
+		t.Error("the listing goes on")
+	}
+}
+
+// TestKernelForgetsNodesOfAHugeDirectory looks at all entries of a directory that has more than the kernel may keep.
+func TestKernelForgetsNodesOfAHugeDirectory(t *testing.T) {
+	r, dir, tree := mountHugeTree(t)
+	const pieces = 8
+	for range pieces {
+		r.pieces <- nil
+	}
+	r.pieces <- io.EOF
+	d := openHuge(t, dir)
+	for n := 0; n < pieces*10_000; {
+		infos, err := d.Readdir(1000) // with an lstat() of each
+		must(t, err)
+		for _, info := range infos {
+			if info.Size() != int64(n) {
+				t.Fatalf("%s has %d bytes", info.Name(), info.Size())
+			}
+			n++
+		}
+	}
+	huge := tree.root.GetChild("huge")
+	waitFor(t, "the kernel to forget", func() bool { return len(huge.Children()) <= keepNodes+2*dropNodes })
+	if n := len(huge.Children()); n < keepNodes/2 {
+		t.Errorf("the kernel keeps %d nodes", n)
+	}
+}
