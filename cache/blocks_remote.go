@@ -124,6 +124,11 @@ func (u *forgettingUpload) Close() error {
 	return u.Upload.Close()
 }
 
+func (u *forgettingUpload) CloseWith(a ftpconn.Attrs) (ftpconn.Attrs, error) {
+	defer u.blocks.Forget(u.path)
+	return ftpconn.CloseWith(u.Upload, a)
+}
+
 func (u *forgettingUpload) Abort() {
 	defer u.blocks.Forget(u.path)
 	u.Upload.Abort()

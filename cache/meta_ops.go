@@ -107,10 +107,12 @@ func (m *Meta) Chmod(ctx context.Context, path string, mode uint32) error {
 	err := m.next.Chmod(ctx, path, mode)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.changedLocked(err, path, attrMode, func(e *ftpconn.Entry) {
-		e.Mode, e.HasMode = uint16(mode&07777), true
-	})
+	m.changedLocked(err, path, attrMode, modeEdit(mode))
 	return err
+}
+
+func modeEdit(mode uint32) func(*ftpconn.Entry) {
+	return func(e *ftpconn.Entry) { e.Mode, e.HasMode = uint16(mode&07777), true }
 }
 
 // SetModTime sets the modification time, to the second.
@@ -118,10 +120,12 @@ func (m *Meta) SetModTime(ctx context.Context, path string, t time.Time) error {
 	err := m.next.SetModTime(ctx, path, t)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.changedLocked(err, path, attrTime, func(e *ftpconn.Entry) {
-		e.ModTime, e.ModPrecision = t.UTC().Truncate(time.Second), time.Second
-	})
+	m.changedLocked(err, path, attrTime, timeEdit(t))
 	return err
+}
+
+func timeEdit(t time.Time) func(*ftpconn.Entry) {
+	return func(e *ftpconn.Entry) { e.ModTime, e.ModPrecision = t.UTC().Truncate(time.Second), time.Second }
 }
 
 // untouched says that err left the server as it was, and that it is no evidence against what is

@@ -80,6 +80,21 @@ func (u *metaUpload) Close() error {
 	return err
 }
 
+// CloseWith implements ftpconn.AttrCloser.
+func (u *metaUpload) CloseWith(a ftpconn.Attrs) (ftpconn.Attrs, error) {
+	set, err := ftpconn.CloseWith(u.next, a)
+	u.end(err, err == nil)
+	u.m.mu.Lock()
+	defer u.m.mu.Unlock()
+	if set.HasMode {
+		u.m.changedLocked(nil, u.path, attrMode, modeEdit(set.Mode))
+	}
+	if !set.ModTime.IsZero() {
+		u.m.changedLocked(nil, u.path, attrTime, timeEdit(set.ModTime))
+	}
+	return set, err
+}
+
 func (u *metaUpload) Abort() {
 	u.next.Abort()
 	u.end(nil, false)

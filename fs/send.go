@@ -213,7 +213,12 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 		if finish == nil {
 			plan := u.copy.Plan()
 			if st.Pos() == plan.Size && st.Intact() {
-				if err := up.Close(); err != nil {
+				if to.aside { // what it is to have is set when it has its name
+					err = up.Close()
+				} else {
+					err = u.close(up, to.path)
+				}
+				if err != nil {
 					return done, err
 				}
 				done.plan = plan
@@ -231,4 +236,30 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 			return done, ctx.Err()
 		}
 	}
+}
+
+// close ends an upload, together with the mode and time that were asked for while the file was written. What the server
+// didn't take of these stays for attributes.
+func (u *upload) close(up ftpconn.Upload, p string) error {
+	f := u.f
+	f.mu.Lock()
+	a := ftpconn.Attrs{Mode: f.setMode, HasMode: f.hasMode, ModTime: f.setTime, New: f.created}
+	f.mu.Unlock()
+	set, err := ftpconn.CloseWith(up, a)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if set.HasMode {
+		f.hasMode = f.setMode != set.Mode
+		f.t.overrides.dropMode(p)
+	}
+	if !set.ModTime.IsZero() {
+		if f.setTime.Equal(set.ModTime) {
+			f.setTime = time.Time{}
+		}
+		f.t.overrides.dropTime(p)
+	}
+	return nil
 }

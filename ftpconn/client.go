@@ -280,7 +280,18 @@ func (e *explainedUpload) Close() error {
 	if e.err != nil {
 		return e.err
 	}
-	err := e.u.Close()
+	return e.explain(e.u.Close())
+}
+
+func (e *explainedUpload) CloseWith(a Attrs) (Attrs, error) {
+	if e.err != nil {
+		return Attrs{}, e.err
+	}
+	set, err := e.u.CloseWith(a)
+	return set, e.explain(err)
+}
+
+func (e *explainedUpload) explain(err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), e.cl.site.cfg.Timeout)
 	defer cancel()
 	if err == nil && !e.done {

@@ -11,16 +11,18 @@ import (
 
 // upload is an Upload: what is written is handed to the library's reader, piece by piece.
 type upload struct {
-	c     *Conn
-	d     *dataConn
-	back  func(error)
-	used  func()
-	bytes chan []byte   // to the library
-	taken chan struct{} // it has sent the piece
-	ended chan struct{} // the library is done; err and begun are set
-	err   error
-	begun bool // a 1yz reply came
-	sent  int64
+	c       *Conn
+	d       *dataConn
+	path    string
+	back    func(error)
+	used    func()
+	bytes   chan []byte   // to the library
+	taken   chan struct{} // it has sent the piece
+	running chan struct{} // closed when the transfer command was sent
+	ended   chan struct{} // the library is done; err and begun are set
+	err     error
+	begun   bool // a 1yz reply came
+	sent    int64
 
 	once sync.Once
 	last atomic.Int64
@@ -43,7 +45,10 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 	}
 	c.ctx, c.lib.main, c.lib.size = context.Background(), nil, nil
 	d.hasty = mode == Replace && c.hastens()
-	u := &upload{c: c, d: d, bytes: make(chan []byte), taken: make(chan struct{}), ended: make(chan struct{})}
+	u := &upload{
+		c: c, d: d, path: path,
+		bytes: make(chan []byte), taken: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}),
+	}
 	u.last.Store(time.Now().UnixNano())
 	go func() {
 		defer close(u.ended)
@@ -80,6 +85,7 @@ func (u *upload) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // WriteTo is called by the library with the data connection.
 func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
+	close(u.running)
 	for p := range u.bytes {
 		m, err := w.Write(p)
 		n += int64(m)
@@ -126,11 +132,21 @@ func (u *upload) Close() error {
 	if u.aborted.Load() != nil {
 		return u.failed()
 	}
+	u.end(func() {})
+	return u.verdict()
+}
+
+// end ends the data and, once the library is done, gives the session back after behind.
+func (u *upload) end(behind func()) {
 	u.once.Do(func() {
 		close(u.bytes)
 		<-u.ended
+		behind()
 		u.back(u.err)
 	})
+}
+
+func (u *upload) verdict() error {
 	<-u.ended
 	if u.aborted.Load() != nil {
 		return u.failed()
