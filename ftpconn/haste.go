@@ -19,12 +19,13 @@ import (
 const maxHasty = 64 << 10
 
 // hastens says that the end of an upload may be hastened: with a server that lingers, over TCP connections that end at the
-// server, after a SIZE behind a STOR was right once, and until a transfer came to harm.
+// server, after a SIZE behind a STOR was right once, and as long as few of them come to harm.
 func (c *Conn) hastens() bool {
 	queues := c.site.queues()
 	c.site.mu.Lock()
 	defer c.site.mu.Unlock()
-	return queues && c.site.cfg.CheckUploads && !c.site.noSize && c.site.direct && c.dataTLS == nil && c.site.sized && !c.site.noHaste
+	return queues && c.site.cfg.CheckUploads && !c.site.noSize && c.site.direct && c.dataTLS == nil && c.site.sized && !c.site.noHaste &&
+		8*c.site.harmed <= c.site.hastened
 }
 
 // hasten ends a connection on which everything was sent with a reset behind the end of the data. It reports

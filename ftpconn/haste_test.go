@@ -79,8 +79,8 @@ func TestHastenedUploadsAreWhole(t *testing.T) {
 	}
 	cl.site.mu.Lock()
 	defer cl.site.mu.Unlock()
-	if !cl.site.direct || !cl.site.sized || cl.site.noHaste {
-		t.Errorf("the ends of uploads were not hastened: direct %v, sizes known %v, given up %v", cl.site.direct, cl.site.sized, cl.site.noHaste)
+	if cl.site.hastened < 50 || cl.site.harmed > 0 {
+		t.Errorf("of 60 uploads the ends of %d were hastened, and %d came to harm", cl.site.hastened, cl.site.harmed)
 	}
 }
 

@@ -35,12 +35,15 @@ type site struct {
 	noSpace   bool
 	noTLS13   bool
 	pyftpd    bool // the server is pyftpdlib: see isPyftpdlib
-	direct    bool // connections end at the server itself; constant
-	sized     bool // a SIZE behind a STOR was right once
-	noHaste   bool // a hastened upload came to harm
 	noSize    bool // no SIZE
 	noCopy    bool
 	noSymlink bool
+
+	// Of uploads whose end is hastened (haste.go).
+	direct           bool // connections end at the server itself; constant
+	sized            bool // a SIZE behind a STOR was right once
+	noHaste          bool // SIZE isn't answered, or was wrong
+	hastened, harmed int  // uploads whose end was hastened, and those of them that were lost
 }
 
 func (s *site) pipelines() bool {

@@ -66,9 +66,12 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		switch {
 		case u.err == nil && u.sent > 0:
 			u.err = c.check(path, mode, offset+u.sent, c.lib.size)
-		case u.err != nil && d.hurried:
-			c.site.update(func(s *site) { s.noHaste = true })
+		case d.hurried && IsLost(u.err):
+			c.site.update(func(s *site) { s.harmed++ })
 			c.site.log.Debug("an upload whose end was hastened came to harm", "session", c.id, "reason", u.err)
+		}
+		if d.hurried {
+			c.site.update(func(s *site) { s.hastened++ })
 		}
 	}()
 	return u, nil
