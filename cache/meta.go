@@ -19,6 +19,8 @@ const (
 	// maxNegative bounds how long the server's "no" to a single name is believed: programs that
 	// wait for a file ask for its name again and again.
 	maxNegative = 5 * time.Second
+	// knownMax is the size of the largest listing that Known copies.
+	knownMax = 100_000
 	// anyAge leaves the age of an answer to the TTL.
 	anyAge = time.Duration(math.MaxInt64)
 )
@@ -107,7 +109,7 @@ func NewMeta(next ftpconn.Remote, cfg MetaConfig) *Meta {
 
 // List returns all entries of dir in the server's order, from memory while that is younger than
 // the TTL. The slice is shared with the cache and with other callers and must not be modified;
-// it doesn't change under the caller. A huge listing is copied: Open is for those.
+// it doesn't change under the caller. A huge listing is copied for it: Open is for those.
 func (m *Meta) List(ctx context.Context, dir string) ([]ftpconn.Entry, error) {
 	m.mu.Lock()
 	if l, ok := m.dirs.Get(dir); ok && m.ttl > 0 && l.answers(m.now(), m.ttl) {
@@ -227,13 +229,15 @@ func notExist(op, path string) error {
 }
 
 // Known returns the listing of dir if it is remembered and younger than the TTL, and asks nobody. As with List the
-// slice must not be modified. A huge listing is not given: it would have to be copied.
+// slice must not be modified. A listing of more than 100,000 entries is not given: it would have to be copied.
 func (m *Meta) Known(dir string) ([]ftpconn.Entry, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l, ok := m.dirs.Peek(dir)
-	if !ok || m.ttl <= 0 || l.big != nil || !l.answers(m.now(), m.ttl) {
+	if !ok || m.ttl <= 0 || l.size() > knownMax || !l.answers(m.now(), m.ttl) {
 		return nil, false
 	}
-	return l.snapshot(), true
+	list := l.snapshot()
+	m.settleLocked(dir, l)
+	return list, true
 }

@@ -165,3 +165,26 @@ func TestHugeListingIsChangedInPlace(t *testing.T) {
 		t.Errorf("%d entries (%v), the sixth is %q, the last %q", len(list), err, list[5].Name, list[len(list)-1].Name)
 	}
 }
+
+func TestKnownGivesTheSameSliceOfAHugeListingUntilItChanges(t *testing.T) {
+	a := newArriving()
+	m, d := opened(t, a)
+	a.ends <- nil
+	d.At(t.Context(), packFrom+1) // waits for the end
+	if _, err := m.Open(t.Context(), "/d"); err != nil {
+		t.Fatal(err)
+	}
+	first, ok := m.Known("/d")
+	again, _ := m.Known("/d")
+	if !ok || len(first) != packFrom+1 || &first[0] != &again[0] {
+		t.Fatalf("%d entries, %v", len(first), ok)
+	}
+	a.set("/d/f5", 5)
+	if err := m.Remove(t.Context(), "/d/f5"); err != nil {
+		t.Fatal(err)
+	}
+	changed, _ := m.Known("/d")
+	if len(changed) != packFrom || first[5].Name != "f5" || changed[5].Name != "f6" {
+		t.Errorf("%d entries, the sixth is %q, and was %q", len(changed), changed[5].Name, first[5].Name)
+	}
+}

@@ -50,6 +50,7 @@ type listing struct {
 	list  []ftpconn.Entry  // in the server's order; removed ones have no name
 	index map[string]int32 // name to its place in list; nil while list is short
 	big   *packed          // holds the entries of a huge directory in the place of list and index
+	copy  []ftpconn.Entry  // of big, for who wants a slice again and again; nil if there is none or it was changed
 	notes map[string]note  // nil while there are none
 
 	dead   int // removed ones in list
@@ -118,7 +119,7 @@ func detached(e ftpconn.Entry) ftpconn.Entry {
 
 func (l *listing) cost() int {
 	if l.big != nil {
-		return l.big.n/packedCost + len(l.notes) + dirCost
+		return l.big.n/packedCost + len(l.copy) + len(l.notes) + dirCost
 	}
 	return len(l.list) + len(l.notes) + dirCost
 }
@@ -150,6 +151,7 @@ func (l *listing) set(i int, e ftpconn.Entry) {
 	}
 	if l.big != nil {
 		l.big.set(i, &e)
+		l.copy = nil
 		return
 	}
 	l.own(i)
@@ -189,6 +191,7 @@ func (l *listing) add(e ftpconn.Entry) {
 	}
 	if l.big != nil {
 		l.big.add(&e)
+		l.copy = nil
 		return
 	}
 	l.list = append(l.list, e)
@@ -270,7 +273,12 @@ func (l *listing) reindex() {
 // snapshot returns the entries for a caller to keep.
 func (l *listing) snapshot() []ftpconn.Entry {
 	if l.big != nil {
-		return l.big.entries()
+		if l.copy == nil && l.big.n <= knownMax {
+			l.copy = l.big.entries()
+		} else if l.copy == nil {
+			return l.big.entries()
+		}
+		return l.copy
 	}
 	if l.dead > 0 {
 		l.compact()
