@@ -20,6 +20,13 @@
 //   - Memory is bounded by a number of entries over all directories; directories leave as a
 //     whole, the least recently used first.
 //
+// # Huge directories
+//
+// A listing of more than 4,096 entries is kept without a pointer for each (packed), at about 60 bytes and its name. [Open] shows it to a
+// reader while it arrives ([Dir]): who reads to its end has the whole of it, or the error with which it broke. Nothing of it is remembered before
+// its end was confirmed, except that a name which has arrived is known to Stat. A reader who comes after an own change waits for
+// the end, because only there the change is put in. The last reader who leaves breaks the listing off.
+//
 // # Evidence, and how it ages
 //
 // Everything known of a directory is one listing value: its entries in the server's order, and

@@ -11,6 +11,8 @@
 //     taken up where it broke if the version is the same, and reading fails with ESTALE from then on if it
 //     isn't. A file that grew behind an end that was read is taken for one that was appended to
 //     (tail -f). Bytes that did not come are an error, never zeros and never a short file.
+//   - readdir of a huge directory (from some 4,000 entries on) gives names while the listing arrives, and fails where
+//     one broke off. Its times are as coarse as the listing's, and the kernel keeps some 32,000 nodes of one pass over it.
 //   - lstat() shows a file's time to the second where the server can tell it; a listing's coarser
 //     time isn't given to the kernel to keep.
 //
@@ -32,7 +34,8 @@
 //     at once, because shells don't look at what close() of a redirection returns.
 //   - What can't be reported (a shared mapping written after close(), a caller that was killed) is logged, and
 //     [Mounted.PendingErr] has the first such failure. Unmounting waits for uploads.
-//   - A mode or time set on a file that is being written is set behind its upload. What a server doesn't keep of them
+//   - A mode or time set on a file that is being written is set behind its upload, in the same packet if the file is
+//     new and the server keeps commands until a transfer is over (vsftpd). What a server doesn't keep of them
 //     is remembered here (overrides.go, cache.Attrs), also across mounts, or refused ([Options.StrictAttrs]).
 //   - A file that is removed, or that another is renamed over, through this mount while it is open here stays what it
 //     is for those who have it open (hidden.go), and goes with the last close; after a crash with the next mount.

@@ -23,6 +23,12 @@
 //
 // Listings are parsed here and not by the library (list.go says why in what it accepts).
 //
+// # Uploads
+//
+// An upload is confirmed by the server's final reply alone. What else there is to say of it travels with it, where the server reads commands behind a
+// transfer (vsftpd): SIZE, which has to be right, and the attributes of a new file ([AttrCloser]). haste.go says how vsftpd is brought
+// to confirm after one round trip.
+//
 // # Locks
 //
 // A Conn belongs to the goroutine that borrowed it. link.mu and modes.mu are leaves and are never held over
