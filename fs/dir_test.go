@@ -132,7 +132,7 @@ func TestClosedHugeDirectoryIsNotListedToItsEnd(t *testing.T) {
 // TestKernelForgetsNodesOfAHugeDirectory looks at all entries of a directory that has more than the kernel may keep.
 func TestKernelForgetsNodesOfAHugeDirectory(t *testing.T) {
 	r, dir, tree := mountHugeTree(t)
-	const pieces = 8
+	const pieces = 13
 	for range pieces {
 		r.pieces <- nil
 	}

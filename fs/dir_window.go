@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -13,8 +14,9 @@ import (
 // help here: it is told to forget those that were shown a while ago. They are looked up again if they are asked for, in the listing.
 
 const (
-	keepNodes = 32 << 10 // nodes that one pass over a huge directory leaves with the kernel
-	dropNodes = 4 << 10  // how many it is told to forget at a time
+	manyNodes = 112 << 10 // so many in one pass over a directory are left alone
+	keepNodes = 32 << 10  // what longer passes leave with the kernel from then on
+	dropNodes = 4 << 10   // how many it is told to forget at a time
 )
 
 // window is which places of a listing the kernel was given nodes for by a pass over it.
@@ -30,7 +32,7 @@ func (w *window) made(d *dirHandle, place int) {
 		w.from = place // a pass begins, or goes on elsewhere
 	}
 	w.next = place + 1
-	if w.next-w.from < keepNodes+dropNodes || w.running.Load() {
+	if w.next < manyNodes || w.next-w.from < keepNodes+dropNodes || w.running.Load() {
 		return
 	}
 	var old []*fusefs.Inode
@@ -42,7 +44,11 @@ func (w *window) made(d *dirHandle, place int) {
 		}
 	}
 	w.from = w.next - keepNodes
-	if d.n.NotifyPrune(old) == 0 { // Linux 6.18
+	pruned := true // by Linux 6.18 and later
+	for some := range slices.Chunk(old, dropNodes) {
+		pruned = pruned && d.n.NotifyPrune(some) == 0
+	}
+	if pruned {
 		return
 	}
 	// The kernel takes the directory's lock for this, and holds it while it waits for the answer that is being made.
@@ -58,4 +64,4 @@ func (w *window) made(d *dirHandle, place int) {
 }
 
 // full says that the kernel is slow to forget: it gets names without nodes meanwhile.
-func (w *window) full() bool { return w.running.Load() && w.next-w.from > 2*keepNodes }
+func (w *window) full() bool { return w.running.Load() && w.next-w.from > manyNodes }

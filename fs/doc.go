@@ -12,7 +12,8 @@
 //     isn't. A file that grew behind an end that was read is taken for one that was appended to
 //     (tail -f). Bytes that did not come are an error, never zeros and never a short file.
 //   - readdir of a huge directory (from some 4,000 entries on) gives names while the listing arrives, and fails where
-//     one broke off. Its times are as coarse as the listing's, and the kernel keeps some 32,000 nodes of one pass over it.
+//     one broke off. Its times are as coarse as the listing's, and of one pass over more than 100,000 entries the
+//     kernel keeps the last 32,000 nodes.
 //   - lstat() shows a file's time to the second where the server can tell it; a listing's coarser
 //     time isn't given to the kernel to keep.
 //
