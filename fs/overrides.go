@@ -97,13 +97,9 @@ func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
 	o := &t.overrides
 	err := t.remote.Chmod(ctx, p, mode)
 	switch {
-	case o.strict:
-	case err == nil && mode&0o7000 != 0: // vsftpd 3.0.3 takes 0777 of them
-		o.setMode(p, mode, mode&0o777, true)
-	case err == nil && !t.remote.Features().Modes:
-		o.setMode(p, mode, 0, false)
 	case err == nil:
-		o.dropMode(p)
+		t.modeSet(p, mode)
+	case o.strict:
 	case lost(err, mode&0o400 == 0): // Pure-FTPd 1.0.50 doesn't let owners lock themselves out
 		o.modesLost.Do(func() {
 			t.log.Info("the server doesn't set permission bits, or not all; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
@@ -114,16 +110,28 @@ func (t *tree) setMode(ctx context.Context, p string, mode uint32) error {
 	return err
 }
 
+// modeSet remembers what the server doesn't keep or show of permission bits that it has set.
+func (t *tree) modeSet(p string, mode uint32) {
+	o := &t.overrides
+	switch {
+	case o.strict:
+	case mode&0o7000 != 0: // vsftpd 3.0.3 takes 0777 of them
+		o.setMode(p, mode, mode&0o777, true)
+	case !t.remote.Features().Modes:
+		o.setMode(p, mode, 0, false)
+	default:
+		o.dropMode(p)
+	}
+}
+
 // setTime sets a modification time: on the server, and what it doesn't keep of it here.
 func (t *tree) setTime(ctx context.Context, p string, mtime time.Time) error {
 	o := &t.overrides
 	err := t.remote.SetModTime(ctx, p, mtime)
 	switch {
-	case o.strict:
-	case err == nil && mtime.Nanosecond() != 0:
-		o.setTime(p, mtime, version{-1, mtime.Truncate(time.Second), time.Second})
 	case err == nil:
-		o.dropTime(p)
+		t.timeSet(p, mtime)
+	case o.strict:
 	case lost(err, mtime.Unix() < 0): // before 1970: Apache FtpServer 550
 		o.timesLost.Do(func() {
 			t.log.Info("the server doesn't set times, or not all; they are remembered here (attrs=strict refuses instead)", "path", p, "err", err)
@@ -131,6 +139,18 @@ func (t *tree) setTime(ctx context.Context, p string, mtime time.Time) error {
 		return t.rememberTime(ctx, p, mtime)
 	}
 	return err
+}
+
+// timeSet remembers what the server doesn't keep of a time that it has set.
+func (t *tree) timeSet(p string, mtime time.Time) {
+	o := &t.overrides
+	switch {
+	case o.strict:
+	case mtime.Nanosecond() != 0:
+		o.setTime(p, mtime, version{-1, mtime.Truncate(time.Second), time.Second})
+	default:
+		o.dropTime(p)
+	}
 }
 
 // rememberTime is setTime for what the server has no time of its own for.

@@ -253,13 +253,14 @@ func (u *upload) close(up ftpconn.Upload, p string) error {
 	defer f.mu.Unlock()
 	if set.HasMode {
 		f.hasMode = f.setMode != set.Mode
-		f.t.overrides.dropMode(p)
+		f.t.modeSet(p, set.Mode)
 	}
 	if !set.ModTime.IsZero() {
 		if f.setTime.Equal(set.ModTime) {
 			f.setTime = time.Time{}
 		}
-		f.t.overrides.dropTime(p)
+		f.t.timeSet(p, set.ModTime)
+		u.timed = true
 	}
 	return nil
 }

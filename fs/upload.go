@@ -26,6 +26,7 @@ type upload struct {
 
 	sent    atomic.Int64 // bytes given to the server, while streaming
 	started atomic.Bool  // something was sent: the server may have the file
+	timed   bool         // the time that the file is to have was set along with its end; of the goroutine
 	parked  atomic.Bool  // streaming did not work out: the writer doesn't wait for it any more
 	again   patience     // of run
 
@@ -268,7 +269,9 @@ func (u *upload) attempts(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
-			u.f.t.overrides.dropTime(p)
+			if !u.timed {
+				u.f.t.overrides.dropTime(p)
+			}
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
