@@ -25,6 +25,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 }
 
 func (n *node) lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	since := n.t.dirRenames.Load()
 	p, err := n.childPath(name)
 	if err != nil {
 		return nil, n.t.errno("lookup", name, err)
@@ -40,6 +41,9 @@ func (n *node) lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 		}
 	}
 	e, err := n.t.stat(ctx, p)
+	if n.dirMovedFrom(ctx, path.Dir(p), since, err) {
+		return n.lookup(ctx, name, out)
+	}
 	if err != nil {
 		return nil, n.t.errno("lookup", p, err)
 	}
@@ -87,6 +91,7 @@ type dirHandle struct {
 
 // load asks for the listing.
 func (d *dirHandle) load(ctx context.Context) syscall.Errno {
+	since := d.n.t.dirRenames.Load()
 	p, err := d.n.path()
 	if err != nil {
 		return d.n.t.errno("readdir", "", err)
@@ -94,6 +99,9 @@ func (d *dirHandle) load(ctx context.Context) syscall.Errno {
 	changes, lookups := d.n.changes.Load(), d.n.lookups.Load()
 	created := d.n.createdHere()
 	dir, err := cache.Open(ctx, d.n.t.remote, p)
+	if d.n.dirMovedFrom(ctx, p, since, err) {
+		return d.load(ctx)
+	}
 	d.cut = nil
 	switch {
 	case errors.Is(err, ftpconn.ErrIncomplete):

@@ -95,11 +95,15 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		}
 		return h, fuse.FOPEN_KEEP_CACHE, 0
 	}
+	since := n.t.renames.Load()
 	p, err := n.path()
 	if err != nil {
 		return nil, 0, n.t.errno("open", "", err)
 	}
 	e, err := n.t.fresh(c, p, max(n.t.opt.TTL, 0))
+	if n.movedFrom(c, p, since, err) {
+		return n.Open(ctx, flags)
+	}
 	if err != nil {
 		return nil, 0, n.t.errno("open", p, err)
 	}
@@ -161,7 +165,7 @@ var _ = (fusefs.NodeCreater)((*node)(nil))
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	p, errno := n.change("create", name)
+	p, errno := n.change(c, "create", name)
 	if errno != 0 {
 		return nil, nil, 0, errno
 	}

@@ -42,23 +42,24 @@ type tree struct {
 	ctx       context.Context // ends after the last upload
 	cancel    context.CancelFunc
 
-	noResume  atomic.Bool // the server refuses REST before STOR
-	lost      atomic.Bool // see patience
-	atomic    atomicity
-	noHash    sync.Once // says in the log that the server has no hash
-	inodes    atomic.Uint64
-	reads     atomic.Uint64 // requests of the kernel
-	readBytes atomic.Int64
-	files     fileSet
-	overrides overrides
-	hidden    hidden
-	places    places
-	buffers   budget
-	doubtful  doubtful
-	ahead     *ahead
-	found     finding
-	renames   atomic.Int64   // that have ended
-	cleaning  sync.WaitGroup // removal of what dead mounts left
+	noResume   atomic.Bool // the server refuses REST before STOR
+	lost       atomic.Bool // see patience
+	atomic     atomicity
+	noHash     sync.Once // says in the log that the server has no hash
+	inodes     atomic.Uint64
+	reads      atomic.Uint64 // requests of the kernel
+	readBytes  atomic.Int64
+	files      fileSet
+	overrides  overrides
+	hidden     hidden
+	places     places
+	buffers    budget
+	doubtful   doubtful
+	ahead      *ahead
+	found      finding
+	renames    atomic.Int64   // that have ended
+	dirRenames atomic.Int64   // of them, those of directories
+	cleaning   sync.WaitGroup // removal of what dead mounts left
 
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space

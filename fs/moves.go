@@ -95,6 +95,16 @@ func (n *node) movedFrom(ctx context.Context, p string, since int64, err error) 
 	return err == nil && (now != p || n.t.renames.Load() != since)
 }
 
+// dirMovedFrom is movedFrom for a directory n, what isn't there being a name in it; since is what tree.dirRenames was: names that
+// don't exist are asked for all the time, and files renamed.
+func (n *node) dirMovedFrom(ctx context.Context, p string, since int64, err error) bool {
+	if !notThere(err) {
+		return false
+	}
+	now, err := n.settledPath(ctx)
+	return err == nil && (now != p || n.t.dirRenames.Load() != since)
+}
+
 // places makes that an upload takes its path, and that a rename begins, one after the other.
 type places struct {
 	mu      sync.Mutex // guards following and upload.placed
@@ -156,6 +166,9 @@ func (n *node) move() (end func(to *place)) {
 		n.moving = nil
 		n.mu.Unlock()
 		n.t.renames.Add(1)
+		if n.IsDir() {
+			n.t.dirRenames.Add(1)
+		}
 		close(done)
 	}
 }

@@ -11,10 +11,14 @@ import (
 	"ftpfs/ftpconn"
 )
 
-// change checks that an entry of directory n may be changed, and returns its path.
-func (n *node) change(op, name string) (string, syscall.Errno) {
+// change checks that an entry of directory n may be changed, and returns its path at a moment when none above it is being
+// renamed.
+func (n *node) change(ctx context.Context, op, name string) (string, syscall.Errno) {
 	if n.t.opt.ReadOnly {
 		return "", syscall.EROFS
+	}
+	if _, err := n.settledPath(ctx); err != nil {
+		return "", n.t.errno(op, name, err)
 	}
 	p, err := n.childPath(name)
 	if err != nil {
@@ -30,7 +34,7 @@ var _ = (fusefs.NodeMkdirer)((*node)(nil))
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	p, errno := n.change("mkdir", name)
+	p, errno := n.change(c, "mkdir", name)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -56,7 +60,7 @@ var _ = (fusefs.NodeRmdirer)((*node)(nil))
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	c := call(ctx)
 	defer c.end()
-	p, errno := n.change("rmdir", name)
+	p, errno := n.change(c, "rmdir", name)
 	if errno != 0 {
 		return errno
 	}
@@ -85,7 +89,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	if mode&syscall.S_IFMT != syscall.S_IFREG {
 		return nil, syscall.EPERM
 	}
-	p, errno := n.change("mknod", name)
+	p, errno := n.change(c, "mknod", name)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -120,7 +124,7 @@ var _ = (fusefs.NodeSymlinker)((*node)(nil))
 func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	p, errno := n.change("symlink", name)
+	p, errno := n.change(c, "symlink", name)
 	if errno != 0 {
 		return nil, errno
 	}

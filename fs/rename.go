@@ -29,11 +29,11 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	c := call(ctx)
 	defer c.end()
 	to := newParent.(*node)
-	src, errno := n.change("rename", name)
+	src, errno := n.change(c, "rename", name)
 	if errno != 0 {
 		return errno
 	}
-	dst, errno := to.change("rename", newName)
+	dst, errno := to.change(c, "rename", newName)
 	if errno != 0 {
 		return errno
 	}

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -192,4 +194,91 @@ func TestOpenFilesFollowTheirNames(t *testing.T) {
 			t.Errorf("the server has %q", names)
 		}
 	})
+}
+
+// lateRemote confirms a rename only after somebody has asked for something else since.
+type lateRemote struct {
+	*dirRemote
+	asked chan struct{} // of no capacity
+}
+
+func (r *lateRemote) Rename(ctx context.Context, from, to string) error {
+	err := r.dirRemote.Rename(ctx, from, to)
+	select {
+	case <-r.asked:
+	case <-time.After(20 * time.Millisecond): // nobody asks
+	}
+	return err
+}
+
+func (r *lateRemote) told() {
+	select {
+	case r.asked <- struct{}{}:
+	default:
+	}
+}
+
+func (r *lateRemote) Stat(ctx context.Context, p string) (ftpconn.Entry, error) {
+	defer r.told()
+	return r.dirRemote.Stat(ctx, p)
+}
+
+func (r *lateRemote) List(ctx context.Context, p string) ([]ftpconn.Entry, error) {
+	defer r.told()
+	return r.dirRemote.List(ctx, p)
+}
+
+func TestNothingVanishesWhileADirectoryIsRenamed(t *testing.T) {
+	r := &lateRemote{newDirRemote(t.TempDir()), make(chan struct{})}
+	mnt := t.TempDir()
+	mountRemote(t, mnt, r, func(o *Options) { o.TTL = 0 })
+	must(t, os.Mkdir(r.local("a"), 0o755))
+	must(t, os.WriteFile(r.local("a/f"), []byte("content"), 0o644))
+	dir, err := os.Open(filepath.Join(mnt, "a"))
+	must(t, err)
+	defer dir.Close()
+	fd := int(dir.Fd())
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	uses := map[string]func() error{
+		"stat": func() error { return unix.Fstatat(fd, "f", &unix.Stat_t{}, 0) },
+		"open": func() error {
+			f, err := unix.Openat(fd, "f", unix.O_RDONLY, 0)
+			if err == nil {
+				err = unix.Close(f)
+			}
+			return err
+		},
+		"opendir": func() error {
+			d, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+			if err == nil {
+				err = unix.Close(d)
+			}
+			return err
+		},
+	}
+	for name, use := range uses {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := use(); err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		from, to := "a", "b"
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		must(t, os.Rename(filepath.Join(mnt, from), filepath.Join(mnt, to)))
+	}
+	close(stop)
+	wg.Wait()
 }

@@ -14,7 +14,7 @@ var _ = (fusefs.NodeUnlinker)((*node)(nil))
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	c := call(ctx)
 	defer c.end()
-	p, errno := n.change("unlink", name)
+	p, errno := n.change(c, "unlink", name)
 	if errno != 0 {
 		return errno
 	}
