@@ -181,65 +181,68 @@ func (t *tree) dropHidden(n *node) {
 	t.removeHidden(n)
 }
 
-// dropAllHidden removes all hidden files: the mount is gone.
+// dropAllHidden removes all hidden files: the mount is gone. If the server is too, they are left to the next one.
 func (t *tree) dropAllHidden() {
 	for _, n := range t.hidden.list() {
-		t.removeHidden(n)
+		if ftpconn.IsLost(t.removeHidden(n)) {
+			return
+		}
 	}
 }
 
-func (t *tree) removeHidden(n *node) {
+func (t *tree) removeHidden(n *node) error {
 	p, err := n.path()
 	if !t.hidden.remove(n) {
-		return
+		return nil
 	}
 	if err == nil {
 		err = t.remote.Remove(t.ctx, p)
 	}
 	if err != nil && !notThere(err) {
 		t.log.Warn("a removed file is still on the server; the next mount removes it", "path", p, "err", err)
-		return
+		return err
 	}
 	n.mu.Lock()
 	n.hidden, n.hiddenIn = "", nil
 	n.mu.Unlock()
 	t.opt.Leftovers.Done(p)
+	return nil
 }
 
 // dropLeftovers ends what mounts that crashed have begun: what lost its name is removed, what only made room gets its name
 // back if nothing has taken it.
-func (t *tree) dropLeftovers() {
+func (t *tree) dropLeftovers(ctx context.Context) {
 	if t.opt.ReadOnly {
 		return
 	}
 	for _, left := range t.opt.Leftovers.Old() {
-		err := t.settleLeftover(left)
+		err := t.settleLeftover(ctx, left)
 		switch {
 		case err == nil || notThere(err):
 			t.opt.Leftovers.Done(left.Path)
 		default:
 			t.log.Warn("a file that an earlier mount has left is still there", "path", left.Path, "err", err)
-			if ftpconn.IsLost(err) || t.ctx.Err() != nil {
+			if ftpconn.IsLost(err) || ctx.Err() != nil {
 				return
 			}
 		}
 	}
 }
 
-func (t *tree) settleLeftover(left cache.Leftover) error {
+func (t *tree) settleLeftover(ctx context.Context, left cache.Leftover) error {
 	e, err := ftpconn.Entry{}, error(nil)
 	if len(left.Homes) > 0 || !strings.HasPrefix(path.Base(left.Path), hiddenPrefix) {
-		if e, err = t.fresh(t.ctx, left.Path, 0); err != nil {
+		if e, err = t.fresh(ctx, left.Path, 0); err != nil {
 			return err
 		}
 	}
 	for _, home := range left.Homes {
-		_, err := t.fresh(t.ctx, home, 0)
+		_, err := t.fresh(ctx, home, 0)
 		if err == nil {
 			continue
 		}
 		if notThere(err) {
-			err = t.remote.Rename(t.ctx, left.Path, home)
+			err = t.remote.Rename(ctx, left.Path, home)
 		}
 		if err == nil {
 			t.log.Warn("an earlier mount ended in the middle of a rename: a file has its name back", "path", home, "was", left.Path)
@@ -252,9 +255,9 @@ func (t *tree) settleLeftover(left cache.Leftover) error {
 			"path", left.Path, "belongs", left.Homes)
 		return nil
 	case e.Type == ftpconn.Dir:
-		err = t.remote.Rmdir(t.ctx, left.Path)
+		err = t.remote.Rmdir(ctx, left.Path)
 	default:
-		err = t.remote.Remove(t.ctx, left.Path)
+		err = t.remote.Remove(ctx, left.Path)
 	}
 	if err == nil {
 		t.log.Info("removed a file that an earlier mount had left", "path", left.Path)

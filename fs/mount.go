@@ -42,24 +42,25 @@ type tree struct {
 	ctx       context.Context // ends after the last upload
 	cancel    context.CancelFunc
 
-	noResume   atomic.Bool // the server refuses REST before STOR
-	lost       atomic.Bool // see patience
-	atomic     atomicity
-	noHash     sync.Once // says in the log that the server has no hash
-	inodes     atomic.Uint64
-	reads      atomic.Uint64 // requests of the kernel
-	readBytes  atomic.Int64
-	files      fileSet
-	overrides  overrides
-	hidden     hidden
-	places     places
-	buffers    budget
-	doubtful   doubtful
-	ahead      *ahead
-	found      finding
-	renames    atomic.Int64   // that have ended
-	dirRenames atomic.Int64   // of them, those of directories
-	cleaning   sync.WaitGroup // removal of what dead mounts left
+	noResume     atomic.Bool // the server refuses REST before STOR
+	lost         atomic.Bool // see patience
+	atomic       atomicity
+	noHash       sync.Once // says in the log that the server has no hash
+	inodes       atomic.Uint64
+	reads        atomic.Uint64 // requests of the kernel
+	readBytes    atomic.Int64
+	files        fileSet
+	overrides    overrides
+	hidden       hidden
+	places       places
+	buffers      budget
+	doubtful     doubtful
+	ahead        *ahead
+	found        finding
+	renames      atomic.Int64   // that have ended
+	dirRenames   atomic.Int64   // of them, those of directories
+	cleaning     sync.WaitGroup // removal of what dead mounts left
+	stopCleaning context.CancelFunc
 
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space
@@ -116,7 +117,9 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		t.cancel()
 		return nil, fmt.Errorf("mounting at %s: %w", mountpoint, err)
 	}
-	t.cleaning.Go(t.dropLeftovers)
+	clean, stop := context.WithCancel(t.ctx)
+	t.stopCleaning = stop
+	t.cleaning.Go(func() { t.dropLeftovers(clean) })
 	if err := raiseReadAhead(mountpoint); err != nil {
 		t.log.Debug("the kernel reads ahead as far as it does by itself", "err", err)
 	}
@@ -160,6 +163,7 @@ func (m *Mounted) finish() {
 	}
 	all.Wait()
 	m.t.dropAllHidden()
+	m.t.stopCleaning() // the next mount goes on
 	m.t.cleaning.Wait()
 	m.t.clearTemps()
 	m.t.cancel()
