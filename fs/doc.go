@@ -28,7 +28,8 @@
 //     after what is only on the server was fetched.
 //   - With Options.Upload a file is sent to a temporary name beside it, and renamed when it is complete and checked. Such
 //     names are noted in the spool's directory: the next mount removes what a crash left.
-//   - What the server confirms is compared by size, and by hash if asked for. A file that differs is an error of close().
+//   - What the server confirms is compared by size, and by hash if asked for. A file that differs is
+//     sent on from where it ends, then again as a whole, and then an error of close().
 //   - An upload whose connection breaks goes on where the server's copy ends, or begins again where that isn't possible, for
 //     Options.Retry since it got further last. Writers don't notice. A refusal ends it at once.
 //   - Where the server is likely to refuse a file (its permissions say so, or it refused one in the last minute), open() asks

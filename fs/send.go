@@ -52,7 +52,7 @@ func (u *upload) whole(ctx context.Context, p string) error {
 		f.mu.Lock()
 		f.appends = false
 		f.mu.Unlock()
-		if refusesAppend(err) {
+		if refusesAppend(err) || errors.Is(err, ftpconn.ErrMismatch) {
 			return errRetry
 		}
 	}
@@ -85,7 +85,7 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 		f.mu.Unlock()
 	}
 	from := plan.Off
-	for {
+	for cuts := 0; ; {
 		err := u.appendFrom(ctx, p, from, from)
 		if err == nil {
 			return nil
@@ -93,7 +93,9 @@ func (u *upload) append(ctx context.Context, p string, plan cache.Plan) error {
 		// How much has arrived? The size tells, if nobody else writes.
 		var e ftpconn.Entry
 		for sizeErr := err; sizeErr != nil; {
-			if err := u.breathe(ctx, p, sizeErr); err != nil {
+			if errors.Is(sizeErr, ftpconn.ErrMismatch) && cuts < maxCuts {
+				cuts++
+			} else if err := u.breathe(ctx, p, sizeErr); err != nil {
 				return err
 			}
 			if e, sizeErr = f.t.fresh(ctx, p, 0); sizeErr != nil && !broken(sizeErr) {

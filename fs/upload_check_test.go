@@ -11,27 +11,42 @@ import (
 	"ftpfs/ftpconn/ftptest"
 )
 
-func TestCutUploadIsNotBelieved(t *testing.T) {
+func TestCutUploadIsMadeWhole(t *testing.T) {
 	eachProxied(t, ftptest.Options{}, func(t *testing.T, s *ftptest.Server, p *ftptest.Proxy, mnt string) {
 		cut := p.On("STOR").Times(1).CutData(100_000) // as a middle box that goes away: the server says 226
 		want := pattern(200_000)
-		f, err := os.Create(filepath.Join(mnt, "f"))
-		must(t, err)
-		_, err = f.Write(want)
-		must(t, err)
-		err = f.Sync()
-		switch {
-		case err == nil: // pyftpdlib may lose the connection in silence, and then it's sent again
-			sameOnServer(t, s, "f", want)
-		case !errors.Is(err, syscall.EIO):
-			t.Errorf("fsync of a file of which half arrived: %v\n%s", err, p.Dialog())
-		}
+		must(t, os.WriteFile(filepath.Join(mnt, "f"), want, 0o644))
 		if cut.Hits() != 1 {
 			t.Fatalf("nothing was cut:\n%s", p.Dialog())
 		}
-		must(t, f.Close()) // which tries again
 		sameOnServer(t, s, "f", want)
+		cut = p.On("APPE").Times(1).CutData(100_000)
+		f, err := os.OpenFile(filepath.Join(mnt, "f"), os.O_WRONLY|os.O_APPEND, 0)
+		must(t, err)
+		_, err = f.Write(want)
+		must(t, err)
+		must(t, f.Close())
+		if cut.Hits() != 1 {
+			t.Fatalf("nothing was cut:\n%s", p.Dialog())
+		}
+		sameOnServer(t, s, "f", append(want, want...))
 	})
+}
+
+func TestUploadThatIsAlwaysCutIsAnError(t *testing.T) {
+	s := ftptest.Start(t, ftptest.Pyftpdlib, ftptest.Options{}) // where no data overtakes the STOR
+	p, mnt := proxied(t, s)
+	p.On("STOR").CutData(0)
+	f, err := os.Create(filepath.Join(mnt, "f"))
+	must(t, err)
+	_, err = f.WriteString("content")
+	must(t, err)
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("fsync of a file that the server confirmed and has not: %v", err)
+	}
+	p.ClearRules()
+	must(t, f.Close()) // which tries again
+	sameOnServer(t, s, "f", []byte("content"))
 }
 
 func TestCheckCostsNoRoundTripOnVsftpd(t *testing.T) {
@@ -89,7 +104,7 @@ func TestHashOfAnUploadIsCompared(t *testing.T) {
 
 func TestUploadWithAnotherHashIsNotBelieved(t *testing.T) {
 	s, p, mnt := digesting(t)
-	p.On("HASH").Times(1).Reply("213 SHA1 0-3 a9993e364706816aba3e25717850c26c9cd0d89e f")
+	p.On("HASH").Times(3).Reply("213 SHA1 0-3 a9993e364706816aba3e25717850c26c9cd0d89e f")
 	f, err := os.Create(filepath.Join(mnt, "f"))
 	must(t, err)
 	_, err = f.WriteString("abd")

@@ -21,6 +21,7 @@ func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.P
 	st := u.copy.Stream(0)
 	defer st.Close()
 	var reached int64 // the furthest place where the upload was taken up
+	cuts := 0         // confirmed and wrong, since then
 	for at, ours := int64(0), false; ; {
 		mode := ftpconn.Replace
 		if at > 0 {
@@ -38,11 +39,11 @@ func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.P
 		switch {
 		case err == nil:
 			return plan, nil
-		case reached > 0 && errors.Is(err, ftpconn.ErrMismatch): // pieces that don't make the whole
-			if err := u.again.wait(ctx, err); err != nil {
-				return plan, err
-			}
-			ours = false
+		case errors.Is(err, ftpconn.ErrMismatch) && cuts < maxCuts:
+			// A connection that broke, and a server that doesn't say so. If going on doesn't help, the pieces don't make the whole.
+			cuts++
+			ours = ours && cuts < maxCuts
+			u.f.t.log.Info("an upload was cut and goes on", "path", p, "err", err)
 		case at > 0 && refusesAppend(err):
 			u.f.t.log.Info("the server doesn't go on with broken uploads: they are sent again from the start", "path", p, "err", err)
 			u.f.t.noResume.Store(true)
@@ -55,11 +56,14 @@ func (u *upload) stream(ctx context.Context, p string, aside bool) (plan cache.P
 			return plan, err
 		}
 		if at > reached {
-			reached = at
+			reached, cuts = at, 0
 			u.again.progressed()
 		}
 	}
 }
+
+// maxCuts is how often what the server confirmed and has not is sent again: first from where it ends, then as a whole.
+const maxCuts = 2
 
 // breathe waits before an upload of p that broke with err is taken up again. Its answer is err if that makes no sense.
 func (u *upload) breathe(ctx context.Context, p string, err error) error {
