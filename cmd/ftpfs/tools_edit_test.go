@@ -125,7 +125,7 @@ func editTools() []toolTest {
 				d.sh(fmt.Sprintf(`%s -es -u NONE -N -c 'set %s' -c 'normal Goline %d' -c 'wq' "$MNT/f"`, vim, options, i))
 			}
 			d.both("f", []byte("one\nthree\nline 0\nline 1\nline 2\nline 3\n"))
-			d.want(`ls -A "$SRV"`, "f\n")
+			d.wantSoon(`ls -A "$SRV"`, "f\n")
 		}},
 		{name: "patch", tools: "patch diff", run: func(t *testing.T, d *toolDir) {
 			d.want(`seq 1 1000 > "$MNT/f"; sed s/500/five/ "$MNT/f" > "$TMP/g"
