@@ -18,9 +18,9 @@ import (
 
 const (
 	silentTimeout = 8 * time.Second
-	// silentLimit is how long a call may take on a line that fell silent: the timeout, a quarter of it (or a second) for a new
-	// log-in, and what a loaded machine needs. A second wait for the timeout doesn't fit.
-	silentLimit = silentTimeout + silentTimeout/4 + 5*time.Second
+	// silentLimit is how long a call may take on a line that fell silent, with retry=1s: the timeout, a quarter of it for each of two new
+	// log-ins, and what a loaded machine needs. A second wait for the timeout hardly fits.
+	silentLimit = silentTimeout + silentTimeout/2 + 6*time.Second
 )
 
 // silentMount is a mount with a timeout, on a server behind a proxy that can freeze the line.
@@ -29,7 +29,7 @@ func silentMount(t *testing.T, kind ftptest.Kind) (*ftptest.Proxy, *toolDir) {
 		s.WriteFile("d/f", noise(6, 8<<20))
 		s.WriteFile("d/small", []byte("text\n"))
 		s.WriteFile("d/sub/g", []byte("text\n"))
-	}, fmt.Sprintf("timeout=%v", silentTimeout))
+	}, fmt.Sprintf("timeout=%v,retry=1s", silentTimeout))
 }
 
 // TestToolsSilentLine freezes the line before or in the middle of a call. The call fails within the timeout and little more,
