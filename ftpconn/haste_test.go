@@ -2,6 +2,7 @@ package ftpconn
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -66,7 +67,7 @@ func TestHastenedUploadsAreWhole(t *testing.T) {
 		t.Skip(why)
 	}
 	s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{})
-	cl := dialTo(t, s)
+	cl := dialTo(t, s, func(c *Config) { c.CheckUploads = true })
 	for i := range 60 {
 		data := random(1 + i*1111)
 		name := fmt.Sprintf("/up%d", i%7)
@@ -88,12 +89,14 @@ func TestHastenedUploadsAreWhole(t *testing.T) {
 func TestConfirmedUploadThatIsShort(t *testing.T) {
 	s := ftptest.NewScript(t)
 	s.Greeting("220 (vsFTPd 3.0.3)")
-	cl := clientOf(t, at(s.Addr(), "u", "p"))
+	cfg := at(s.Addr(), "u", "p")
+	cfg.CheckUploads = true
+	cl := clientOf(t, cfg)
 	if err := cl.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Reply("SIZE", "213 99")
-	if err := put(cl, "/f", Replace, 0, random(100)); !IsLost(err) {
+	if err := put(cl, "/f", Replace, 0, random(100)); !errors.Is(err, ErrMismatch) {
 		t.Errorf("a cut upload ended with %v", err)
 	}
 	if err := put(cl, "/f", Replace, 0, random(99)); err != nil {
