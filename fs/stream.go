@@ -300,13 +300,7 @@ func (s *stream) bufferLocked(off int64) []byte {
 	return s.chunks[i].data[(off-s.base)%chunkSize:]
 }
 
-// finish ends the download with err, unless it has ended.
-func (s *stream) finish(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.finishLocked(err)
-}
-
+// finishLocked ends the download with err, unless it has ended.
 func (s *stream) finishLocked(err error) {
 	if s.err == nil {
 		s.err = err

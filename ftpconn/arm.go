@@ -28,16 +28,8 @@ type arming struct {
 	err  error
 }
 
-// dataFor gives a data connection for the next transfer: the one made ahead if it still
-// stands, else a new one in the mode in force, falling back by the evidence. An error that IsLost
-// asks for another session.
-func (c *Conn) dataFor(ctx context.Context) (*dataConn, error) {
-	if d := c.takeArmed(ctx); d != nil {
-		return d, nil
-	}
-	return c.makeData(ctx)
-}
-
+// makeData makes a data connection for the next transfer in the mode in force, falling back by the evidence. An error that
+// IsLost asks for another session.
 func (c *Conn) makeData(ctx context.Context) (*dataConn, error) {
 	m := c.site.modes
 	for busy := 0; ; {
