@@ -35,6 +35,8 @@ type Spool struct {
 	limit int64 // bytes, 0 for none
 	log   *slog.Logger
 	own   *ownDir
+	// journal says which copies are to outlive this process.
+	journal *journal
 	// space tells the bytes that may still be written to the disk of dir and those of the whole disk.
 	space func() (free, total int64, err error)
 
@@ -69,8 +71,9 @@ func OpenSpool(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	}
 	s := &Spool{
 		dir: dir, limit: limit, log: log, own: own,
-		space: func() (int64, int64, error) { return diskSpace(dir) },
-		files: make(map[*SpoolFile]struct{}),
+		space:   func() (int64, int64, error) { return diskSpace(dir) },
+		files:   make(map[*SpoolFile]struct{}),
+		journal: &journal{own: own, live: make(map[string]string)},
 	}
 	s.reportKept()
 	return s, nil
@@ -91,7 +94,7 @@ func (s *Spool) Create(name string) (*SpoolFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool %s: local copy of %q: %w", s.dir, name, err)
 	}
-	f := newSpoolFile(s, name, local, file)
+	f := newSpoolFile(s, name, local, &diskCopy{root: s.own.root, name: local, file: file})
 	s.files[f] = struct{}{}
 	return f, nil
 }
@@ -99,8 +102,8 @@ func (s *Spool) Create(name string) (*SpoolFile, error) {
 // Usage returns the bytes of local disk that the files of this Spool take or are about to take.
 func (s *Spool) Usage() int64 { return s.used.Load() }
 
-// Close closes every file and removes all that this Spool has on the local disk, whether or not the server
-// has it: the caller uploads first. A second Close does nothing.
+// Close closes every file and removes what this Spool has on the local disk, whether or not the server
+// has it: the caller uploads first. What is in the journal stays, for Resume. A second Close does nothing.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -116,16 +119,19 @@ func (s *Spool) Close() error {
 
 	var errs []error
 	for _, f := range files {
-		errs = append(errs, f.Close())
+		errs = append(errs, f.end(true))
 	}
-	return errors.Join(append(errs, s.own.close())...)
+	return errors.Join(append(errs, s.own.close(s.journal.close()))...)
 }
 
-// forget takes a closed file off the list and its copy off the disk.
-func (s *Spool) forget(f *SpoolFile) error {
+// forget takes a closed file off the list and, unless it is to stay, its copy off the disk.
+func (s *Spool) forget(f *SpoolFile, stay bool) error {
 	s.mu.Lock()
 	delete(s.files, f)
 	s.mu.Unlock()
+	if stay {
+		return nil
+	}
 	err := s.own.root.Remove(f.local)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrClosed) {
 		return nil // Spool.Close was quicker

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // A spool directory holds, for each Spool that lives in it:
 //
 //	p<pid>-<8 hex digits>.lock   locked (flock) as long as the Spool is open; the kernel unlocks it when the process dies
-//	p<pid>-<8 hex digits>/       its files
+//	p<pid>-<8 hex digits>/       its files, and its journal (spool_journal.go)
 //
 // lost+found and temporary, which outlive them (spool_kept.go, spool_temps.go), and spool.lock, locked while one of them enters and clears away what the dead left. So a directory whose lock
 // can be had, or has no lock file, is a dead one's. The pid is for people: it may be another machine's.
@@ -176,6 +177,20 @@ func (o *ownDir) clearIfDead(id string, log *slog.Logger) error {
 			return err
 		}
 	}
+	waiting, _, err := o.waiting(id)
+	if err != nil {
+		return fmt.Errorf("its journal: %w", err)
+	}
+	if len(waiting) > 0 {
+		sites := make(map[string]int)
+		for _, p := range waiting {
+			sites[p.Site]++
+		}
+		for site, files := range sites {
+			log.Info("files of an earlier mount wait for the next one of the same URL", "site", site, "files", files, "dir", path.Join(o.dir, id))
+		}
+		return nil
+	}
 	files, bytes := o.weigh(id)
 	if err := o.root.RemoveAll(id); err != nil {
 		return err
@@ -207,10 +222,14 @@ func (o *ownDir) weigh(id string) (files int, bytes int64) {
 	return files, bytes
 }
 
-// close removes the subdirectory, then the lock: whoever finds the lock free in between finds nothing else.
-func (o *ownDir) close() error {
-	errRemove := o.root.RemoveAll(o.id)
-	if errRemove == nil {
+// close removes the subdirectory, unless it is to stay for the next mount, then the lock: whoever finds the lock free in between finds
+// nothing else.
+func (o *ownDir) close(stay bool) error {
+	var errRemove error
+	if !stay {
+		errRemove = o.root.RemoveAll(o.id)
+	}
+	if errRemove == nil && !stay {
 		if err := o.root.Remove(o.id + ".lock"); !errors.Is(err, fs.ErrNotExist) {
 			errRemove = err
 		}

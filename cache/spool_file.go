@@ -50,6 +50,7 @@ type SpoolFile struct {
 	version uint64
 	cuts    uint64 // counts what takes local bytes away: shrinking, SetBase
 	plans   []planMark
+	synced  syncMark
 	streams map[*Stream]struct{}
 	changed chan struct{} // closed at the next change; nil if nobody asked
 }
@@ -249,8 +250,12 @@ func (f *SpoolFile) Sync() error {
 	return nil
 }
 
-// Close gives the local copy up, dirty or not, and wakes who waits for a change. A second Close does nothing.
-func (f *SpoolFile) Close() error {
+// Close gives the local copy up, dirty or not, and its entry in the journal, and wakes who waits for a change. A second Close does
+// nothing.
+func (f *SpoolFile) Close() error { return f.end(false) }
+
+// end is Close, except that with keepJournaled a copy in the journal stays on the disk.
+func (f *SpoolFile) end(keepJournaled bool) error {
 	f.mu.Lock()
 	c := f.claimLocked(0, math.MaxInt64)
 	if f.closed {
@@ -266,7 +271,12 @@ func (f *SpoolFile) Close() error {
 	f.unclaimLocked(c)
 	f.mu.Unlock()
 
-	if err := errors.Join(f.file.Close(), f.spool.forget(f)); err != nil {
+	stay := f.Journaled()
+	if stay && !keepJournaled {
+		f.Unjournal()
+		stay = false
+	}
+	if err := errors.Join(f.file.Close(), f.spool.forget(f, stay)); err != nil {
 		return fmt.Errorf("local copy of %q: %w", f.name, err)
 	}
 	return nil

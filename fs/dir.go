@@ -141,6 +141,16 @@ var _ = (fusefs.FileReleasedirer)((*dirHandle)(nil))
 // Releasedir ends a listing that is still arriving, if nobody else reads it.
 func (d *dirHandle) Releasedir(context.Context, uint32) { d.close() }
 
+var _ = (fusefs.FileFsyncdirer)((*dirHandle)(nil))
+
+// Fsyncdir returns when the server has all that was written below the directory, which writeback may have put off: sync(1) with the
+// name of a directory. (syncfs(2), sync -f, isn't passed on by the kernel.)
+func (d *dirHandle) Fsyncdir(ctx context.Context, _ uint32) syscall.Errno {
+	c := call(ctx)
+	defer c.end()
+	return d.n.t.errno("fsync", d.n.shownPath(), d.n.t.settle(c, d.n))
+}
+
 // createdHere returns the names of the files in directory n that were created through this
 // mount and aren't on the server yet.
 func (n *node) createdHere() map[string]bool {
@@ -298,11 +308,6 @@ func (d *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 	d.next = int(off)
 	return 0
 }
-
-var _ = (fusefs.FileFsyncdirer)((*dirHandle)(nil))
-
-// Fsyncdir has nothing to do: changes of directories are on the server when they return.
-func (d *dirHandle) Fsyncdir(context.Context, uint32) syscall.Errno { return 0 }
 
 var _ = (fusefs.NodeReadlinker)((*node)(nil))
 

@@ -46,6 +46,14 @@ type file struct {
 	job     *upload // the upload under way
 	told    uint64  // version of copy whose failed upload was reported, plus one
 	refused error   // why the server will not take more of what is being written
+
+	// With writeback, see writeback.go.
+	behind  bool      // closed, safe on the local disk, and to be uploaded: stays in the tree without handles
+	since   time.Time // of the first close that put an upload off, zero if none is
+	said    said      // in the journal
+	late    error     // why that upload failed, until somebody was told
+	begun   bool      // an upload of this content broke: what the server has may be of it
+	resumed bool      // taken over from an earlier mount, which may have begun
 }
 
 // handle is one open().
@@ -56,6 +64,11 @@ type handle struct {
 	append bool    // constant
 }
 
+// newFile is a file without handles; e is the server's as last seen.
+func newFile(n *node, e ftpconn.Entry) *file {
+	return &file{n: n, t: n.t, prep: make(chan struct{}, 1), handles: make(map[*handle]struct{}), server: e}
+}
+
 // openFile adds a handle to the file's state, which it makes if this is the first one.
 func (n *node) openFile(flags uint32, e ftpconn.Entry) *handle {
 	acc := flags & syscall.O_ACCMODE
@@ -63,7 +76,7 @@ func (n *node) openFile(flags uint32, e ftpconn.Entry) *handle {
 	defer n.mu.Unlock()
 	f := n.open
 	if f == nil {
-		f = &file{n: n, t: n.t, prep: make(chan struct{}, 1), handles: make(map[*handle]struct{}), server: e}
+		f = newFile(n, e)
 		n.open = f
 		n.t.files.add(f)
 	}
@@ -86,6 +99,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		return nil, 0, syscall.EROFS
 	}
 	if f := n.local(); f != nil {
+		if err := f.lateError(); err != nil {
+			return nil, 0, n.t.errno("open", n.shownPath(), err)
+		}
 		h := n.openFile(flags, f.entry())
 		if flags&syscall.O_TRUNC != 0 {
 			if err := f.truncate(c, 0); err != nil {
@@ -203,7 +219,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, n.t.errno("create", p, err)
 	}
 	f.mu.Lock()
-	f.copy, f.created, f.direct, f.mtime = spoolFile, !asked, true, e.ModTime
+	f.copy, f.created, f.direct, f.mtime, f.checked = spoolFile, !asked, true, e.ModTime, e.ModTime
 	if asked {
 		spoolFile.MarkClean(spoolFile.Version(), 0)
 	}
@@ -250,6 +266,9 @@ func (f *file) setGone(last ftpconn.Entry) {
 		f.server, f.mtime = last, time.Time{}
 	}
 	f.gone = true
+	if f.behind && f.copy != nil {
+		f.copy.Unjournal()
+	}
 }
 
 // entry returns the file as this mount shows it.
@@ -342,6 +361,12 @@ func (h *handle) drop() {
 	if len(f.handles) > 0 {
 		return
 	}
+	if f.behind && !f.gone {
+		if f.job == nil && f.copy != nil {
+			f.copy.Rest()
+		}
+		return
+	}
 	if f.n.open == f {
 		f.n.open = nil
 	}
@@ -353,4 +378,5 @@ func (h *handle) drop() {
 	if f.base != nil {
 		f.base.close()
 	}
+	f.n.unpin()
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -66,4 +67,9 @@ func mmapWrite(args []string) error {
 	}
 	m[off] = 'X'
 	return syscall.Munmap(m)
+}
+
+// testLog is a log that goes to the test's output.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

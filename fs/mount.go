@@ -62,6 +62,9 @@ type tree struct {
 	cleaning     sync.WaitGroup // removal of what dead mounts left
 	stopCleaning context.CancelFunc
 
+	later writeback
+	pins  sync.Mutex // held while a node is pinned or unpinned
+
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space
 	spaceAt   time.Time
@@ -111,6 +114,7 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		NegativeTimeout: &t.kernelTTL,
 		NullPermissions: true,
 		RootStableAttr:  &fusefs.StableAttr{Ino: 1},
+		OnAdd:           func(context.Context) { t.resume() },
 		Logger:          fuseOpt.Logger,
 	})
 	if err != nil {
@@ -162,6 +166,7 @@ func (m *Mounted) finish() {
 		all.Go(f.finish)
 	}
 	all.Wait()
+	m.t.leave(m.t.later.drain(m.t))
 	m.t.dropAllHidden()
 	m.t.stopCleaning() // the next mount goes on
 	m.t.cleaning.Wait()
@@ -169,6 +174,9 @@ func (m *Mounted) finish() {
 	m.t.cancel()
 	m.t.atomic.sweeps.Wait()
 }
+
+// Backlog says what is waiting for its upload behind its close (Options.Writeback).
+func (m *Mounted) Backlog() Backlog { return m.t.later.backlog() }
 
 // WaitGone returns when the mount is gone, by whatever way; what was written may still be on its way to the server.
 func (m *Mounted) WaitGone() { m.server.Wait() }

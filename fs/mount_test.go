@@ -2,7 +2,6 @@ package fs
 
 import (
 	"bytes"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,7 +53,7 @@ func mountSite(t testing.TB, cached bool, change ...func(*Options)) *site {
 func mountRemote(t testing.TB, mnt string, remote ftpconn.Remote, change ...func(*Options)) *Mounted {
 	t.Helper()
 	needFUSE(t)
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := testLog(t)
 	opt := Options{
 		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Umask: 0, TTL: 30 * time.Second, Logger: log, Source: "ftp://test/",
 		SpoolDir: t.TempDir(),

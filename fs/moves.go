@@ -239,8 +239,9 @@ func (t *tree) openBelow(n *node) (list []*file) {
 	if err != nil {
 		return nil
 	}
+	dir = strings.TrimSuffix(dir, "/") + "/"
 	for _, f := range t.files.list() {
-		if p, err := f.n.path(); err == nil && strings.HasPrefix(p, dir+"/") {
+		if p, err := f.n.path(); err == nil && strings.HasPrefix(p, dir) {
 			list = append(list, f)
 		}
 	}

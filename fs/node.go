@@ -48,6 +48,7 @@ type node struct {
 	// moves.go.
 	moving chan struct{}
 	to     *place
+	pinned bool // guarded by tree.pins
 }
 
 // nodeOf returns the node behind an inode, nil for nil.

@@ -39,6 +39,11 @@ type Options struct {
 	// life of the mount. With StrictAttrs nothing is remembered, and what the server doesn't keep is refused.
 	Attrs       *cache.Attrs
 	StrictAttrs bool
+	// Writeback has close() return when the local disk has what was written. SpoolDir is to be one that outlives the machine's
+	// restart.
+	Writeback bool
+	// Site names the tree on the server for the next mount of the same (cache.Spool.Resume).
+	Site string
 	// Logger gets what an errno can't say; nil discards.
 	Logger *slog.Logger
 

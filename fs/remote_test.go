@@ -24,6 +24,8 @@ type dirRemote struct {
 	calls map[string]int
 	// before is called ahead of each request with its name and path; an error is the answer.
 	before func(op, path string) error
+	// hold is called ahead of each upload, and may wait.
+	hold func(ctx context.Context) error
 	// retrieved and stored wrap what Retrieve and Store return.
 	retrieved func(path string, d ftpconn.Download) ftpconn.Download
 	stored    func(path string, u ftpconn.Upload) ftpconn.Upload
@@ -199,7 +201,15 @@ func (u *dirUpload) Abort() {
 
 func (u *dirUpload) Begun() bool { return true }
 
-func (r *dirRemote) Store(_ context.Context, p string, mode ftpconn.StoreMode, off int64) (ftpconn.Upload, error) {
+func (r *dirRemote) Store(ctx context.Context, p string, mode ftpconn.StoreMode, off int64) (ftpconn.Upload, error) {
+	r.mu.Lock()
+	hold := r.hold
+	r.mu.Unlock()
+	if hold != nil {
+		if err := hold(ctx); err != nil {
+			return nil, err
+		}
+	}
 	op, flags := "Store", os.O_TRUNC
 	switch mode {
 	case ftpconn.Append:

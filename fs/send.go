@@ -32,6 +32,9 @@ func (u *upload) whole(ctx context.Context, p string) error {
 			off += n
 		}
 	}
+	if err := u.fetched(); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	appends := f.appends && u.copy.Base() == 0 // another client may have made the file, or written to it, meanwhile
 	f.mu.Unlock()

@@ -44,6 +44,9 @@ func (n *node) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAt
 			return errno
 		}
 	}
+	if f := n.file(); f != nil {
+		f.touched()
+	}
 	n.parentChanged()
 	return n.getattr(c, out)
 }
@@ -77,7 +80,7 @@ func (n *node) truncate(ctx context.Context, h *handle, size int64) error {
 	if err := tmp.f.truncate(ctx, size); err != nil {
 		return err
 	}
-	return tmp.f.upload(ctx)
+	return tmp.f.close(ctx)
 }
 
 // chmod sets permission bits.

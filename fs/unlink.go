@@ -87,6 +87,7 @@ func (n *node) vanish(p string) {
 	n.mu.Unlock()
 	if f != nil {
 		f.setGone(last)
+		f.retire()
 	}
 }
 
@@ -94,6 +95,9 @@ func (n *node) vanish(p string) {
 func (f *file) needsServer() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.handles) == 0 {
+		return false
+	}
 	if f.copy != nil {
 		return len(f.copy.Missing(0, f.copy.Size())) > 0
 	}

@@ -43,7 +43,7 @@ var errRetry = errors.New("upload begins again")
 func (f *file) startStreaming(copy *cache.SpoolFile) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.job != nil || !f.direct || f.refused != nil || f.away || f.gone || f.copy != copy || copy.LocalFrom(0) < streamFrom {
+	if f.t.opt.Writeback || f.job != nil || !f.direct || f.refused != nil || f.away || f.gone || f.copy != copy || copy.LocalFrom(0) < streamFrom {
 		return
 	}
 	f.direct = false // once: what can't be streamed goes at flush
@@ -79,7 +79,7 @@ func (f *file) upload(ctx context.Context) error {
 	for {
 		job := f.job
 		if job == nil {
-			if !f.created && !copy.Dirty() && !f.hasMode && f.setTime.IsZero() {
+			if !f.owesLocked() {
 				f.mu.Unlock()
 				return nil
 			}
@@ -94,6 +94,9 @@ func (f *file) upload(ctx context.Context) error {
 		}
 		f.mu.Lock()
 		switch {
+		case errors.Is(job.err, errConflict):
+			f.mu.Unlock()
+			return job.err
 		case f.copy != copy || f.gone || f.away:
 			f.mu.Unlock()
 			return nil
@@ -111,9 +114,14 @@ func (f *file) upload(ctx context.Context) error {
 // finish uploads what is left when nobody waits any more: at the last close by a writer, and when
 // the mount goes. What failed and was reported is given up.
 func (f *file) finish() {
+	if f.t.opt.Writeback {
+		if err := f.putOff(context.WithoutCancel(f.t.ctx)); err == nil {
+			return
+		}
+	}
 	f.mu.Lock()
 	job, copy := f.job, f.copy
-	pending := copy != nil && !f.gone && !f.away && (f.created || copy.Dirty() || f.hasMode || !f.setTime.IsZero())
+	pending := copy != nil && !f.gone && !f.away && !f.behind && f.owesLocked()
 	told := pending && job == nil && f.told == copy.Version()+1
 	f.mu.Unlock()
 	switch {
@@ -144,14 +152,18 @@ func (f *file) lastWriter(h *handle) bool {
 
 // abandon gives up what could not be uploaded: from now on the server's file is shown. The content is kept on this machine.
 func (f *file) abandon() {
+	if copy := f.letGo(); copy != nil {
+		f.t.keep(f.n.shownPath(), copy)
+	}
+}
+
+// letGo has the server's file shown from now on, and returns the local copy.
+func (f *file) letGo() *cache.SpoolFile {
 	f.mu.Lock()
 	copy, base := f.copy, f.base
 	f.copy, f.base, f.created, f.hasMode, f.setTime = nil, nil, false, false, time.Time{}
 	f.baseGen++
 	f.mu.Unlock()
-	if copy != nil {
-		f.t.keep(f.n.shownPath(), copy)
-	}
 	if base != nil {
 		base.close()
 	}
@@ -159,6 +171,7 @@ func (f *file) abandon() {
 		f.t.forget(p)
 	}
 	f.n.parentChanged()
+	return copy
 }
 
 // detach keeps a file that is about to lose its name from being uploaded, and ends the upload that runs. It
@@ -184,8 +197,13 @@ func (f *file) detach(ctx context.Context) (onServer bool, err error) {
 // attach undoes detach.
 func (f *file) attach() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.away = false
+	behind := f.behind
+	f.mu.Unlock()
+	if behind {
+		f.t.later.add(f)
+		f.t.later.start(f.t)
+	}
 }
 
 func (u *upload) finishNow() { u.once.Do(func() { close(u.finish) }) }
@@ -236,7 +254,12 @@ func (u *upload) run(ctx context.Context) {
 	if err != nil && u.streaming() && !f.away {
 		f.refused = err
 	}
+	f.begun = err != nil && (f.begun || u.started.Load())
+	safe := f.behind && f.copy != nil && !f.owesLocked()
 	f.mu.Unlock()
+	if safe {
+		u.copy.Unjournal()
+	}
 	f.n.parentChanged()
 	f.n.mu.Lock()
 	f.n.last, f.n.pages = ftpconn.Entry{}, version{}
@@ -247,7 +270,7 @@ func (u *upload) run(ctx context.Context) {
 
 // attempts repeats an upload that lost its connection, from the local copy.
 func (u *upload) attempts(ctx context.Context) error {
-	noAppend := false
+	noAppend, guarded := false, false
 	for {
 		streamed := u.streaming()
 		plan := u.copy.Plan()
@@ -259,7 +282,12 @@ func (u *upload) attempts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if plan.Kind == cache.AppendFrom && !noAppend {
+		if !guarded {
+			if err = u.guard(ctx, p); err == nil {
+				guarded = true
+				continue // what it found may have changed the plan
+			}
+		} else if plan.Kind == cache.AppendFrom && !noAppend {
 			err = u.append(ctx, p, plan)
 			if refusesAppend(err) {
 				noAppend, err = true, errRetry

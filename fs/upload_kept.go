@@ -4,6 +4,12 @@ import "ftpfs/cache"
 
 // report says in the log what became of an upload that failed, and where the content is.
 func (u *upload) report(err error) {
+	u.f.mu.Lock()
+	behind := u.f.behind
+	u.f.mu.Unlock()
+	if behind { // said where the queue is worked on
+		return
+	}
 	u.f.t.log.Warn("an upload failed; the content is kept while the file is open, and goes with the next flush",
 		"path", u.f.n.shownPath(), "local copy", u.copy.LocalPath(), "err", err)
 }

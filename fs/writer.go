@@ -209,13 +209,9 @@ func (f *file) write(ctx context.Context, data []byte, off int64, atEnd bool) (i
 	if err := f.throttle(ctx, off+int64(len(data))); err != nil {
 		return 0, err
 	}
-	var n int
-	if atEnd {
-		f.appendMu.Lock()
-		n, err = copy.WriteAt(data, copy.Size())
-		f.appendMu.Unlock()
-	} else {
-		n, err = copy.WriteAt(data, off)
+	n, err := f.store(copy, data, off, atEnd)
+	for errors.Is(err, syscall.ENOSPC) && n == 0 && f.t.later.room(ctx) {
+		n, err = f.store(copy, data, off, atEnd)
 	}
 	if n > 0 {
 		f.mu.Lock()
@@ -225,6 +221,16 @@ func (f *file) write(ctx context.Context, data []byte, off int64, atEnd bool) (i
 		f.startStreaming(copy)
 	}
 	return n, err
+}
+
+// store writes to the local copy.
+func (f *file) store(copy *cache.SpoolFile, data []byte, off int64, atEnd bool) (int, error) {
+	if !atEnd {
+		return copy.WriteAt(data, off)
+	}
+	f.appendMu.Lock()
+	defer f.appendMu.Unlock()
+	return copy.WriteAt(data, copy.Size())
 }
 
 // throttle waits while a writer is too far ahead of the upload of what it writes.
@@ -320,19 +326,38 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 
 var _ = (fusefs.FileFlusher)((*handle)(nil))
 
-// Flush is close(): it returns when the server has what was written, or has refused it.
-func (h *handle) Flush(ctx context.Context) syscall.Errno { return h.sync(ctx, "close") }
-
-var _ = (fusefs.FileFsyncer)((*handle)(nil))
-
-// Fsync does what Flush does.
-func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno { return h.sync(ctx, "fsync") }
-
-func (h *handle) sync(ctx context.Context, op string) syscall.Errno {
+// Flush is close(): it returns when the server has what was written, or has refused it; with writeback when the local disk has.
+func (h *handle) Flush(ctx context.Context) syscall.Errno {
 	if !h.write {
 		return 0
 	}
+	return h.sync(ctx, "close", h.f.close)
+}
+
+var _ = (fusefs.FileFsyncer)((*handle)(nil))
+
+// Fsync returns when the server has what was written, by whoever, or has refused it.
+func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
+	return h.sync(ctx, "fsync", h.f.fsync)
+}
+
+func (f *file) close(ctx context.Context) error {
+	if f.t.opt.Writeback {
+		return f.putOff(ctx)
+	}
+	return f.upload(ctx)
+}
+
+func (f *file) fsync(ctx context.Context) error {
+	err := f.upload(ctx)
+	if late := f.lateError(); err == nil && f.isLocal() {
+		err = late
+	}
+	return err
+}
+
+func (h *handle) sync(ctx context.Context, op string, bring func(context.Context) error) syscall.Errno {
 	c := call(ctx)
 	defer c.end()
-	return h.f.t.errno(op, h.f.n.shownPath(), h.f.upload(c))
+	return h.f.t.errno(op, h.f.n.shownPath(), bring(c))
 }

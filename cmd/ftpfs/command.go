@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -167,11 +168,13 @@ func warn(text string) { fmt.Fprintln(os.Stderr, "ftpfs: warning:", text) }
 
 func newUmountCommand() *cobra.Command {
 	var lazy bool
+	wait := waitFlag(-1)
 	c := &cobra.Command{
-		Use:   "umount [--lazy] MOUNTPOINT",
+		Use:   "umount [--lazy] [--wait=TIME] MOUNTPOINT",
 		Short: "unmount, and wait until everything written is on the server",
 		Long: `Unmounts and returns when the process that served the mount has ended: everything that was
-written is then on the server, or the exit code is 1 and the message says what isn't.
+written is then on the server, or the exit code is 1 and the message says what isn't. At a terminal
+a bar shows how far what writeback has put off is; --wait bounds the waiting, and not the work.
 fusermount3 -u and umount do as well, but don't wait.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -182,12 +185,37 @@ fusermount3 -u and umount do as well, but don't wait.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return umountCommand(ctx, args[0], lazy, func(text string) { fmt.Fprintln(os.Stderr, "ftpfs:", text) })
+			bar := newProgressBar(os.Stderr)
+			defer bar.end()
+			return umountCommand(ctx, args[0], lazy, time.Duration(wait), waiter{
+				say: func(text string) { bar.print("ftpfs: " + text) }, show: bar.show,
+			})
 		},
 	}
 	c.Flags().BoolVarP(&lazy, "lazy", "z", false, "detach now, even if in use; those who use it may finish")
+	c.Flags().Var(&wait, "wait", "wait so long at most, for example 30s or 5m; 0 doesn't wait; without it, until the end")
 	return c
 }
+
+// waitFlag is a time to wait; negative: without a limit.
+type waitFlag time.Duration
+
+func (w *waitFlag) Set(v string) error {
+	d, err := parseTime(v)
+	if err != nil || d < 0 {
+		return errors.New("write a time like 30s or 5m, or 0")
+	}
+	*w = waitFlag(d)
+	return nil
+}
+
+func (w *waitFlag) String() string {
+	if *w < 0 {
+		return ""
+	}
+	return time.Duration(*w).String()
+}
+func (w *waitFlag) Type() string { return "TIME" }
 
 func newDemoCommand() *cobra.Command {
 	return &cobra.Command{

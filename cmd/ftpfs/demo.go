@@ -136,7 +136,7 @@ It stays mounted until Ctrl-C. In another terminal, try:
 		<-d.ctx.Done()
 		return
 	}
-	_ = serving.wait(d.ctx, func(string) {})
+	_ = serving.wait(d.ctx, quietly)
 }
 
 // do prints a command and runs it. "ftpfs" is this program.
@@ -163,7 +163,7 @@ func (d *demo) unmountIfMounted() {
 		w := watchServer(m)
 		defer w.Close()
 		_ = unmount(d.mnt, true)
-		_ = w.wait(context.Background(), func(string) {})
+		_ = w.wait(context.Background(), quietly)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,12 +13,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpfs/fs"
 )
 
 // A serving process listens on an abstract Unix socket named after its mount's device number. Whoever unmounts
 // connects before, and reads until the end of the stream, which comes with the end of the process.
-// Everyone who waits gets the process's last word, lifelineOK or what failed. A process that dies without a word resets
-// the connections. When the mount is gone the kernel gives its number to the next one, so the name is given up then.
+// Everyone who waits gets a line for each step of the uploads that are left (progressLine), and then the process's last word, lifelineOK or
+// what failed. A process that dies without a word resets the connections. When the mount is gone the kernel gives its number to the next one, so the name is given up then.
 //
 // Abstract names aren't protected, so the watcher asks the kernel whether the peer is the user
 // who mounted (SO_PEERCRED). A mount from another network namespace can't be watched.
@@ -30,6 +33,7 @@ const lifelineOK = "ok"
 type lifeline struct {
 	mu      sync.Mutex // guards following
 	l       *net.UnixListener
+	ended   bool
 	waiting []int // descriptors that are closed by the end of the process
 }
 
@@ -72,6 +76,25 @@ func (ll *lifeline) release() {
 	ll.l.Close()
 }
 
+// progressLine is what the waiting are told of what is still to be uploaded.
+const progressLine = "progress %d %d %d %d\n"
+
+// progress tells those who wait how far the uploads are. Who doesn't read is left out. Safe on a nil lifeline, and after release alone.
+func (ll *lifeline) progress(b fs.Backlog) {
+	if ll == nil {
+		return
+	}
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	if ll.ended {
+		return
+	}
+	line := fmt.Appendf(nil, progressLine, b.Files, b.Bytes, b.DoneFiles, b.DoneBytes)
+	for _, c := range ll.waiting {
+		_, _ = unix.Write(c, line)
+	}
+}
+
 // end tells the waiting what became of the mount (nil: all is well). Their streams end with the
 // process. Safe on a nil lifeline.
 func (ll *lifeline) end(err error) {
@@ -85,6 +108,7 @@ func (ll *lifeline) end(err error) {
 	ll.release()
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
+	ll.ended = true
 	for _, c := range ll.waiting {
 		_, _ = unix.Write(c, []byte(text))
 	}
@@ -122,22 +146,47 @@ func peerUID(c *net.UnixConn) (int, error) {
 	return uid, errors.Join(err, credErr)
 }
 
+// waiter is what somebody who waits for the end of a serving process wants to know meanwhile.
+type waiter struct {
+	say  func(text string) // that it takes long
+	show func(fs.Backlog)  // what is left to upload
+}
+
+// quietly waits without a word.
+var quietly = waiter{say: func(string) {}, show: func(fs.Backlog) {}}
+
 // wait returns when the serving process has ended, with what it failed in.
-func (w serverWatch) wait(ctx context.Context, say func(string)) error {
+func (w serverWatch) wait(ctx context.Context, tell waiter) error {
 	if w.c == nil {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	slow := time.AfterFunc(2*time.Second, func() {
-		say("unmounted; waiting until everything written is on the server (Ctrl-C stops the waiting, not the writing)")
+		tell.say("unmounted; waiting until everything written is on the server (Ctrl-C stops the waiting, not the writing)")
 	})
 	defer slow.Stop()
-	text, err := io.ReadAll(io.LimitReader(w.c, 64<<10))
-	if ctx.Err() != nil {
-		return errors.New("unmounted, but not waited for: the process that serves the mount still runs")
+	var left fs.Backlog
+	r := bufio.NewReader(w.c)
+	for {
+		head, err := r.Peek(len("progress "))
+		if err != nil || string(head) != "progress " {
+			break
+		}
+		line, err := r.ReadString('\n')
+		if err != nil {
+			break
+		}
+		if _, err := fmt.Sscanf(line, progressLine, &left.Files, &left.Bytes, &left.DoneFiles, &left.DoneBytes); err == nil {
+			tell.show(left)
+		}
 	}
+	text, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	switch {
+	case ctx.Err() != nil && left.Files > 0:
+		return fmt.Errorf("unmounted, but not waited for: the process that served the mount goes on with %s", countFiles(left.Files, left.Bytes))
+	case ctx.Err() != nil:
+		return errors.New("unmounted, but not waited for: the process that serves the mount still runs")
 	case err != nil || len(text) == 0:
 		return errors.New("unmounted, but the process that served the mount died; what was being written may be lost")
 	case string(text) == lifelineOK:

@@ -35,7 +35,7 @@ func TestLifelineTellsFailures(t *testing.T) {
 	l, w := testLifeline(t, os.Getuid())
 	l.end(errors.New("two files are lost"))
 	die(l)
-	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "two files are lost") {
+	if err := w.wait(t.Context(), quietly); err == nil || !strings.Contains(err.Error(), "two files are lost") {
 		t.Errorf("%v", err)
 	}
 }
@@ -44,7 +44,7 @@ func TestLifelineEndsWell(t *testing.T) {
 	l, w := testLifeline(t, os.Getuid())
 	l.end(nil)
 	die(l)
-	if err := w.wait(t.Context(), func(string) {}); err != nil || w.c == nil {
+	if err := w.wait(t.Context(), quietly); err != nil || w.c == nil {
 		t.Errorf("%v, connected %v", err, w.c != nil)
 	}
 }
@@ -52,7 +52,7 @@ func TestLifelineEndsWell(t *testing.T) {
 func TestLifelineTellsACrash(t *testing.T) {
 	l, w := testLifeline(t, os.Getuid())
 	die(l)
-	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "died") {
+	if err := w.wait(t.Context(), quietly); err == nil || !strings.Contains(err.Error(), "died") {
 		t.Errorf("%v", err)
 	}
 }
@@ -70,7 +70,7 @@ func TestWaitingForTheEndCanBeInterrupted(t *testing.T) {
 	defer die(l)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.wait(ctx, func(string) {}); err == nil || !strings.Contains(err.Error(), "still runs") {
+	if err := w.wait(ctx, quietly); err == nil || !strings.Contains(err.Error(), "still runs") {
 		t.Errorf("%v", err)
 	}
 }
@@ -85,7 +85,7 @@ func TestNextMountGetsItsNumberWhileTheLastOneStillUploads(t *testing.T) {
 	}
 	first.end(errors.New("one file is lost"))
 	die(first)
-	if err := w.wait(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "one file is lost") {
+	if err := w.wait(t.Context(), quietly); err == nil || !strings.Contains(err.Error(), "one file is lost") {
 		t.Errorf("%v", err)
 	}
 }

@@ -94,6 +94,8 @@ func mountSite(ctx context.Context, s settings, log *slog.Logger) (_ *site, err 
 		Leftovers:          left,
 		Attrs:              attrs,
 		StrictAttrs:        s.StrictAttrs,
+		Writeback:          s.Writeback,
+		Site:               contentSite(s.URL),
 		Logger:             log,
 		Source:             s.Source,
 		AllowOther:         s.AllowOther,

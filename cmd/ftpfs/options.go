@@ -85,6 +85,7 @@ func optionTable() []option {
 			s.Upload, err = fs.ParseUploadMode(v)
 			return err
 		}},
+		{"writeback", "", "", upload, "close() returns when the local disk has what was written, and files are sent in the background", setBool(func(s *settings) *bool { return &s.Writeback })},
 		{"upload_check", "size|hash|off", "size", upload, "what is compared before an upload counts as confirmed; hash: where the server can compute one", func(s *settings, v string) error {
 			s.CheckUploads, s.HashUploads = v != "off", v == "hash"
 			return oneOf(v, "size", "hash", "off")
@@ -263,16 +264,20 @@ func setInt(lo, hi int, field func(*settings) *int) func(*settings, string) erro
 // setDuration reads Go's form (30s, 2m) or plain seconds.
 func setDuration(lo time.Duration, field func(*settings) *time.Duration) func(*settings, string) error {
 	return func(s *settings, v string) error {
-		d, err := time.ParseDuration(v)
-		if n, err2 := strconv.ParseUint(v, 10, 31); err2 == nil {
-			d, err = time.Duration(n)*time.Second, nil
-		}
+		d, err := parseTime(v)
 		if err != nil || d < lo || d > 10*365*24*time.Hour {
 			return fmt.Errorf("write a time like 30s or 5m (at least %v)", lo)
 		}
 		*field(s) = d
 		return nil
 	}
+}
+
+func parseTime(v string) (time.Duration, error) {
+	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	return time.ParseDuration(v)
 }
 
 // setSize reads bytes, or a number with a unit: k, M, G and T are powers of 1024, as KiB, MiB, GiB and TiB are; kB, MB, GB

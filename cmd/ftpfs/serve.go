@@ -74,11 +74,8 @@ func serveLogged(st *stage, log *slog.Logger, logFile *os.File) error {
 		if alive, err = newLifeline(e.Dev); err != nil {
 			log.Warn("ftpfs umount won't be able to wait for this process", "err", err)
 		}
-		go func() {
-			m.WaitGone()
-			alive.release()
-		}()
 	}
+	go showBacklog(m, alive, s.Foreground)
 	defer m.logStats()()
 	log.Info("mounted", "source", s.Source, "mountpoint", s.Mountpoint)
 	if err := st.ready(); err != nil {

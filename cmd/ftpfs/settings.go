@@ -50,6 +50,7 @@ type settings struct {
 	Upload       fs.UploadMode
 	CheckUploads bool // by size
 	HashUploads  bool // and by hash
+	Writeback    bool
 
 	ReadOnly           bool
 	AllowOther         bool

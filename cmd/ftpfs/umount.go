@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +20,11 @@ var errBusy = errors.New("in use")
 
 // umountCommand takes the mount away and returns when the process that served it has ended, so that
 // everything written is on the server; its failure to get it there is the error returned.
-func umountCommand(ctx context.Context, p string, lazy bool, say func(string)) error {
+//
+// It waits as long as wait says, forever if that is negative, and says so if that wasn't enough.
+func umountCommand(ctx context.Context, p string, lazy bool, wait time.Duration, tell waiter) error {
 	path, err := resolvePath(p)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) {
 		return fmt.Errorf("%s does not exist", p)
 	}
 	if err != nil {
@@ -45,7 +48,12 @@ func umountCommand(ctx context.Context, p string, lazy bool, say func(string)) e
 	if err != nil {
 		return fmt.Errorf("can't unmount %s: %w", path, err)
 	}
-	return serving.wait(ctx, say)
+	if wait >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	return serving.wait(ctx, tell)
 }
 
 func busyError(path string) error {

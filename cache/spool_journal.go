@@ -1,0 +1,369 @@
+package cache
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ftpfs/ftpconn"
+)
+
+// journalFile lies in a Spool's own directory, beside the local copies that it is about. It is made with the first entry. Its lines
+// are
+//
+//	+<crc32> <JSON of a Pending>   the local copy waits for its upload; replaces an earlier line of the same copy
+//	-<name of the copy>            it doesn't any more
+//
+// A local copy is removed only after its upload was confirmed or it was given up, so a line without its copy is done with. What a
+// crash cut off the end is a line that was never confirmed to anybody.
+const journalFile = "journal"
+
+// compactFrom is how many bytes of superseded lines a journal may hold beside as many of live ones.
+const compactFrom = 1 << 20
+
+// Pending is what is to be known of a local copy that waits for its upload, for a process that has nothing else.
+type Pending struct {
+	Site string // which it belongs to, as for OpenAttrs
+	Path string // on the site; any bytes
+
+	Created bool // the server had no file of this name
+	Appends bool // all that is new was written behind the end, and belongs behind whatever is there
+	// The server's file that the content is based on, or that it replaces: size in bytes (-1 not known), time (zero not known) and
+	// what that was rounded to.
+	ServerSize      int64
+	ServerTime      time.Time
+	ServerPrecision time.Duration
+
+	Mode    uint32    // to be set behind the upload, if HasMode
+	HasMode bool      // likewise
+	SetTime time.Time // to be set behind the upload, zero for none
+	ModTime time.Time // when it was written last
+	Closed  time.Time // when its upload was put off
+
+	Shape Shape // filled in by SpoolFile.Journal
+}
+
+// Shape is how much of a local copy there is (see SpoolFile).
+type Shape struct {
+	Size, Base, Server int64
+	Known, Dirty       []Range
+}
+
+// journal is the journal of one Spool.
+type journal struct {
+	own *ownDir // constant
+
+	syncMu sync.Mutex // held while the disk is synced, and while file is replaced; taken before mu
+	mu     sync.Mutex // guards following
+	file   *os.File   // nil: not made yet
+	live   map[string]string
+	size   int64 // bytes of all lines
+	liveAt int64 // bytes of live ones
+	wrote  uint64
+	synced uint64 // of wrote
+	failed error  // what the disk failed in: nothing after it is certain
+}
+
+// pendingLine is a Pending as it is written: JSON has no strings of any bytes.
+type pendingLine struct {
+	Pending
+	Copy       string
+	QuotedPath string
+}
+
+func encodePending(copy string, p Pending) (string, error) {
+	line := pendingLine{p, copy, strconv.Quote(p.Path)}
+	line.Path = ""
+	text, err := json.Marshal(line)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("+%08x %s\n", crc32.ChecksumIEEE(text), text), nil
+}
+
+// decodePending returns a line's Pending and the name of its copy; false for a line that is damaged.
+func decodePending(line string) (copy string, p Pending, ok bool) {
+	sum, text, _ := strings.Cut(strings.TrimPrefix(line, "+"), " ")
+	if want, err := strconv.ParseUint(sum, 16, 32); err != nil || uint32(want) != crc32.ChecksumIEEE([]byte(text)) {
+		return "", p, false
+	}
+	var l pendingLine
+	if json.Unmarshal([]byte(text), &l) != nil {
+		return "", p, false
+	}
+	var err error
+	l.Path, err = strconv.Unquote(l.QuotedPath)
+	return l.Copy, l.Pending, err == nil && strings.HasPrefix(l.Path, "/") && l.Copy == path.Base(l.Copy) && l.Copy != journalFile
+}
+
+// put writes a line for a copy and, with durable, returns when it is safe on the disk.
+func (j *journal) put(copy, line string, durable bool) error {
+	j.mu.Lock()
+	seq, err := j.appendLocked(line)
+	if err == nil {
+		j.liveAt += int64(len(line) - len(j.live[copy]))
+		j.live[copy] = line
+	}
+	compact := j.size > 2*j.liveAt+compactFrom
+	j.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case compact:
+		return j.compact()
+	case durable:
+		return j.sync(seq)
+	}
+	return nil
+}
+
+// drop says that a copy doesn't wait any more. It isn't synced.
+func (j *journal) drop(copy string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	line, ok := j.live[copy]
+	if !ok {
+		return nil
+	}
+	delete(j.live, copy)
+	j.liveAt -= int64(len(line))
+	if len(j.live) == 0 && j.failed == nil {
+		j.size = 0
+		return j.file.Truncate(0)
+	}
+	_, err := j.appendLocked("-" + copy + "\n")
+	return err
+}
+
+func (j *journal) appendLocked(line string) (uint64, error) {
+	if j.failed != nil {
+		return 0, j.failed
+	}
+	if j.file == nil {
+		file, err := j.own.root.OpenFile(path.Join(j.own.id, journalFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return 0, err
+		}
+		j.file = file
+	}
+	if _, err := j.file.WriteString(line); err != nil {
+		return 0, err // a part of a line spoils itself and, at worst, the next one: which is then not confirmed
+	}
+	j.size += int64(len(line))
+	j.wrote++
+	return j.wrote, nil
+}
+
+// sync returns when line number seq, and the names of all copies made before it, are on the disk. Those who wait together share one
+// pass.
+func (j *journal) sync(seq uint64) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	file, upTo, done, err := j.file, j.wrote, j.synced >= seq, j.failed
+	j.mu.Unlock()
+	if done || err != nil {
+		return err
+	}
+	if err = j.own.syncDir(j.own.id); err == nil {
+		err = file.Sync()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		j.failed = err
+		return err
+	}
+	j.synced = upTo
+	return nil
+}
+
+// compact writes the journal anew, of live lines alone.
+func (j *journal) compact() error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return j.failed
+	}
+	name := path.Join(j.own.id, journalFile)
+	file, err := j.own.root.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(file)
+	for _, line := range j.live {
+		_, _ = w.WriteString(line) // Flush says it
+	}
+	if err = w.Flush(); err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = j.own.root.Rename(name+".new", name)
+	}
+	if err == nil {
+		err = j.own.syncDir(j.own.id)
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	j.file.Close()
+	j.file, j.size, j.synced = file, j.liveAt, j.wrote
+	return nil
+}
+
+// has says that a copy is in the journal.
+func (j *journal) has(copy string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.live[copy]
+	return ok
+}
+
+// close returns whether something is still waiting.
+func (j *journal) close() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file != nil {
+		j.file.Close()
+	}
+	j.failed = os.ErrClosed
+	return len(j.live) > 0
+}
+
+// syncDir makes the names in a directory safe on the disk.
+func (o *ownDir) syncDir(name string) error {
+	d, err := o.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// waiting reads the journal of the Spool named id: what still waits, by the name of its copy. Lines that are damaged are
+// counted.
+func (o *ownDir) waiting(id string) (live map[string]Pending, damaged int, err error) {
+	file, err := o.root.Open(path.Join(id, journalFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	defer file.Close()
+	live = make(map[string]Pending)
+	lines := bufio.NewReader(file)
+	for {
+		line, err := lines.ReadString('\n')
+		whole := err == nil
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case line == "":
+		case !whole: // a crash cut it
+			damaged++
+		case line[0] == '-':
+			delete(live, line[1:])
+		default:
+			if copy, p, ok := decodePending(line); ok {
+				live[copy] = p
+			} else {
+				damaged++
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, damaged, err
+		}
+	}
+	for copy := range live {
+		if _, err := o.root.Lstat(path.Join(id, copy)); errors.Is(err, fs.ErrNotExist) {
+			delete(live, copy)
+		} else if err != nil {
+			return nil, damaged, err
+		}
+	}
+	return live, damaged, nil
+}
+
+// Journal returns when the local copy and what p says of it are safe on the local disk: a crash or a power cut leaves them to
+// Spool.Resume. The content is as it was at the call, or newer where it was changed meanwhile. A later Journal replaces what an earlier one
+// said; one that changes nothing but p isn't synced.
+func (f *SpoolFile) Journal(p Pending) error {
+	f.mu.Lock()
+	p.Shape = Shape{f.size, f.base, f.server, f.known.Ranges(), f.dirty.Ranges()}
+	version, known, synced := f.version, f.known.Bytes(), f.synced
+	closed := f.closed
+	f.mu.Unlock()
+	if closed {
+		return f.errorf("journal", 0, os.ErrClosed)
+	}
+	now := syncMark{version, known, true}
+	fresh := synced != now
+	if fresh {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	line, err := encodePending(path.Base(f.local), p)
+	if err == nil {
+		err = f.spool.journal.put(path.Base(f.local), line, fresh)
+	}
+	if err != nil {
+		return fmt.Errorf("local copy of %q: journal: %w", f.name, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fresh {
+		f.synced = now
+	}
+	return nil
+}
+
+// syncMark is up to where a local copy was synced and journaled.
+type syncMark struct {
+	version uint64
+	known   int64
+	any     bool
+}
+
+// Unjournal takes back what Journal said: the server has the content, or nobody wants it there any more.
+func (f *SpoolFile) Unjournal() {
+	if err := f.spool.journal.drop(path.Base(f.local)); err != nil { // at worst the next mount sends again what is there
+		f.spool.log.Warn("the journal of uploads", "dir", f.spool.dir, "err", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.synced = syncMark{}
+}
+
+// Journaled says that the local copy would outlive this process.
+func (f *SpoolFile) Journaled() bool { return f.spool.journal.has(path.Base(f.local)) }
+
+// Resumed is a local copy that a mount left which crashed, or couldn't reach its server any more.
+type Resumed struct {
+	Pending
+	File *SpoolFile
+	// Torn says that it was being changed when that mount ended: it is what had reached the disk.
+	Torn bool
+}
+
+// Entry returns the server's file that the content is based on.
+func (p Pending) Entry() ftpconn.Entry {
+	return ftpconn.Entry{Name: path.Base(p.Path), Type: ftpconn.File, Size: p.ServerSize, ModTime: p.ServerTime,
+		ModPrecision: p.ServerPrecision, UID: -1, GID: -1}
+}

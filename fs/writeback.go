@@ -1,0 +1,438 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+)
+
+// With Options.Writeback a close() puts its upload off: it returns when the local copy, and what has to be known of it, are
+// safe on the local disk (cache.SpoolFile.Journal), and the file goes to the server from a queue, in the order of the closes. A file stays in
+// the tree, open in all but handles (file.behind), until the server has it. What a mount leaves behind, by a crash or because
+// its server was gone, the next one of the same URL takes over (writeback_resume.go).
+
+const (
+	// uploadsAtOnce is how many files of the queue are on their way at a time; the Remote's pool bounds sessions.
+	uploadsAtOnce = 8
+
+	firstLatePause   = time.Second      // before the queue goes on after its server was lost, doubling up to
+	longestLatePause = 30 * time.Second // this
+	// refusedPause is how long a file that the server refused waits for the next attempt: somebody may have made room.
+	refusedPause = 2 * time.Minute
+)
+
+// errConflict says that the server's file is not the one that was changed here.
+var errConflict = fmt.Errorf("it was changed on the server meanwhile: %w", ftpconn.ErrStale)
+
+// writeback is the queue of a mount. Its zero value is one that is empty. mu is a leaf.
+type writeback struct {
+	mu       sync.Mutex         // guards following
+	queue    []*file            // in the order of their first close
+	queued   map[*file]struct{} // in queue
+	running  map[*file]struct{}
+	resting  map[*file]*time.Timer // refused by the server
+	pause    time.Duration         // before the next attempt, while the server is lost
+	asleep   bool                  // for that time
+	draining bool                  // the mount is gone: each file has one more attempt
+	done     chan struct{}         // closed when something ended; nil if nobody waits
+	left     []leftFile            // while draining: what stays for the next mount
+	files    int64                 // that came in and went out since the queue was empty last
+	bytes    int64                 // of them
+}
+
+// leftFile is a file that is left to the next mount, and why.
+type leftFile struct {
+	f   *file
+	err error
+}
+
+// Backlog is what waits for its upload, and what went of it since nothing waited.
+type Backlog struct {
+	Files, Bytes         int64 // to go
+	DoneFiles, DoneBytes int64
+}
+
+// putOff is close() in a mount with writeback. Where the local disk doesn't take it, the upload is made at once.
+func (f *file) putOff(ctx context.Context) error {
+	f.mu.Lock()
+	copy := f.copy
+	if copy == nil || f.gone || f.away || !f.owesLocked() || f.behind && f.said == f.toSayLocked() {
+		f.mu.Unlock()
+		return nil
+	}
+	f.mu.Unlock()
+	if _, err := f.n.settledPath(ctx); err != nil {
+		return err
+	}
+	f.keepTime()
+	if err := f.journal(copy); err != nil {
+		f.t.log.Warn("an upload isn't put off, because the local disk fails", "path", f.n.shownPath(), "err", err)
+		return f.upload(ctx)
+	}
+	f.n.pin()
+	f.mu.Lock()
+	if f.behind && f.late != nil { // written again: the next attempt says whether it is still true
+		f.late = nil
+	}
+	f.behind = true
+	f.mu.Unlock()
+	f.t.later.add(f)
+	f.t.later.start(f.t)
+	return nil
+}
+
+// owesLocked says that the server lacks something of the file.
+func (f *file) owesLocked() bool {
+	return f.created || f.copy != nil && (f.copy.Dirty() || f.hasMode || !f.setTime.IsZero())
+}
+
+// keepTime makes the time of the last write the one that the server is to have: without it the file's time would jump, some
+// time after the close, to that of its upload.
+func (f *file) keepTime() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.t.overrides.strict && f.t.remote.Features().SetTime == "" || f.mtime.IsZero() || !f.setTime.IsZero() || !f.copy.Dirty() && !f.created {
+		return
+	}
+	f.mtime = f.mtime.Truncate(time.Second)
+	f.setTime = f.mtime
+}
+
+// journal makes the file, as it is, safe on the local disk.
+func (f *file) journal(copy *cache.SpoolFile) error {
+	p, err := f.n.path()
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	pending := cache.Pending{
+		Site: f.t.opt.Site, Path: p, Created: f.created, Appends: f.appends,
+		ServerSize: f.server.Size, ServerTime: f.server.ModTime, ServerPrecision: f.server.ModPrecision,
+		Mode: f.setMode, HasMode: f.hasMode, SetTime: f.setTime, ModTime: f.mtime, Closed: f.since,
+	}
+	saying := f.toSayLocked()
+	f.mu.Unlock()
+	if err := copy.Journal(pending); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = saying
+	return nil
+}
+
+// said is what the journal has of a file, as far as that changes.
+type said struct {
+	version uint64
+	mode    uint32
+	hasMode bool
+	time    time.Time
+}
+
+func (f *file) toSayLocked() said {
+	return said{f.copy.Version(), f.setMode, f.hasMode, f.setTime}
+}
+
+// touched notes, for a file that waits for its upload, that its mode or time was changed.
+func (f *file) touched() {
+	f.mu.Lock()
+	copy, behind := f.copy, f.behind && !f.gone
+	f.mu.Unlock()
+	if !behind || copy == nil {
+		return
+	}
+	if err := f.journal(copy); err != nil {
+		f.t.log.Warn("a crash would lose the mode or time that was set", "path", f.n.shownPath(), "err", err)
+	}
+	f.t.later.add(f)
+	f.t.later.start(f.t)
+}
+
+// lateError returns why the file could not be uploaded behind its close(), once.
+func (f *file) lateError() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.late
+	f.late = nil
+	return err
+}
+
+// add puts a file at the end of the queue, if it isn't in it.
+func (w *writeback) add(f *file) {
+	size := int64(0)
+	if copy := f.localCopy(); copy != nil {
+		size = copy.Size()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.queued[f]; ok {
+		return
+	}
+	if w.queued == nil {
+		w.queued, w.running, w.resting = make(map[*file]struct{}), make(map[*file]struct{}), make(map[*file]*time.Timer)
+	}
+	if t, ok := w.resting[f]; ok {
+		t.Stop()
+		delete(w.resting, f)
+	} else if _, ok := w.running[f]; !ok {
+		w.files++
+		w.bytes += size
+	}
+	w.queued[f] = struct{}{}
+	w.queue = append(w.queue, f)
+}
+
+// start has the queue worked on, as far as it may.
+func (w *writeback) start(t *tree) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.startLocked(t)
+}
+
+func (w *writeback) startLocked(t *tree) {
+	for i := 0; i < len(w.queue) && len(w.running) < uploadsAtOnce; {
+		if w.asleep || w.pause > 0 && len(w.running) > 0 {
+			return // the server was lost: one asks whether it is back
+		}
+		f := w.queue[i]
+		if _, ok := w.running[f]; ok { // again, after this time
+			i++
+			continue
+		}
+		w.queue = append(w.queue[:i], w.queue[i+1:]...)
+		delete(w.queued, f)
+		w.running[f] = struct{}{}
+		go w.work(t, f)
+	}
+}
+
+// work uploads one file of the queue.
+func (w *writeback) work(t *tree, f *file) {
+	err := f.deliver(t.ctx)
+	w.mu.Lock()
+	delete(w.running, f)
+	_, again := w.queued[f]
+	switch {
+	case err == nil:
+		w.pause = 0
+	case w.draining:
+		if !again {
+			w.left = append(w.left, leftFile{f, err})
+		}
+		if broken(err) {
+			for _, other := range w.queue {
+				delete(w.queued, other)
+				w.left = append(w.left, leftFile{other, err})
+			}
+			w.queue = nil
+		}
+	case broken(err):
+		if !again {
+			w.queue = append([]*file{f}, w.queue...)
+			w.queued[f] = struct{}{}
+		}
+		if !w.asleep {
+			w.pause = min(max(2*w.pause, firstLatePause), longestLatePause)
+			w.asleep = true
+			time.AfterFunc(w.pause, func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.asleep = false
+				w.startLocked(t)
+			})
+		}
+	case !again:
+		w.resting[f] = time.AfterFunc(refusedPause, func() {
+			w.add(f)
+			w.start(t)
+		})
+	}
+	if len(w.queue)+len(w.running)+len(w.resting) == 0 {
+		w.files, w.bytes = 0, 0
+	}
+	if w.done != nil {
+		close(w.done)
+		w.done = nil
+	}
+	w.startLocked(t)
+	w.mu.Unlock()
+}
+
+// deliver makes that the server has the file, and lets it go if nobody has it open. Nil also if there is nothing to be delivered, or
+// not now: a file that is being written is delivered after its next close.
+func (f *file) deliver(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		copy, job := f.copy, f.job
+		switch {
+		case copy == nil || f.gone || !f.owesLocked():
+			f.behind, f.late, f.since = false, nil, time.Time{}
+			f.mu.Unlock()
+			if copy != nil {
+				copy.Unjournal()
+			}
+			f.retire()
+			return nil
+		case f.away: // about to lose its name; if it doesn't, it is queued again
+			f.mu.Unlock()
+			return nil
+		case job == nil && copy.Version() != f.said.version && f.writersLocked():
+			f.mu.Unlock()
+			return nil
+		case job == nil:
+			job = f.startLocked(copy)
+		}
+		f.mu.Unlock()
+		job.finishNow()
+		<-job.done
+		err := job.err
+		if err == nil {
+			f.t.log.Debug("uploaded behind its close", "path", f.n.shownPath())
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.mu.Lock()
+		gone := f.gone || f.away || f.copy != copy
+		first := f.late == nil
+		if !gone && !broken(err) {
+			f.late = err
+		}
+		f.mu.Unlock()
+		switch {
+		case gone:
+			continue
+		case !broken(err) && first:
+			f.t.log.Error("an upload behind its close was refused; the content stays on this machine, and is sent again from time to time",
+				"path", f.n.shownPath(), "local copy", copy.LocalPath(), "err", err)
+		}
+		copy.Rest()
+		return err
+	}
+}
+
+// writersLocked says that somebody has the file open for writing.
+func (f *file) writersLocked() bool {
+	for h := range f.handles {
+		if h.write {
+			return true
+		}
+	}
+	return false
+}
+
+// retire ends a file that nobody has open and of which the server has everything, or which has no name any more.
+func (f *file) retire() {
+	f.n.mu.Lock()
+	f.mu.Lock()
+	if len(f.handles) > 0 || f.behind && !f.gone || f.n.open != f {
+		f.mu.Unlock()
+		f.n.mu.Unlock()
+		return
+	}
+	f.n.open = nil
+	copy, base := f.copy, f.base
+	f.copy, f.base = nil, nil
+	f.mu.Unlock()
+	f.n.mu.Unlock()
+	f.t.files.remove(f)
+	if copy != nil {
+		copy.Close()
+	}
+	if base != nil {
+		base.close()
+	}
+	f.n.unpin()
+}
+
+// room waits, after ENOSPC of the local disk, for an upload of the queue to end, which frees some. False if there is none to wait for.
+func (w *writeback) room(ctx context.Context) bool {
+	w.mu.Lock()
+	if len(w.running) == 0 {
+		w.mu.Unlock()
+		return false
+	}
+	done := w.doneLocked()
+	w.mu.Unlock()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (w *writeback) doneLocked() <-chan struct{} {
+	if w.done == nil {
+		w.done = make(chan struct{})
+	}
+	return w.done
+}
+
+// drain uploads what waits, each file with one more attempt, and returns what has to be left to the next mount.
+func (w *writeback) drain(t *tree) []leftFile {
+	w.mu.Lock()
+	w.draining, w.asleep, w.pause = true, false, 0
+	for f, timer := range w.resting {
+		if !timer.Stop() {
+			continue // it is being added
+		}
+		delete(w.resting, f)
+		w.queued[f] = struct{}{}
+		w.queue = append(w.queue, f)
+	}
+	for {
+		w.startLocked(t)
+		if len(w.queue)+len(w.running)+len(w.resting) == 0 {
+			defer w.mu.Unlock()
+			return w.left
+		}
+		done := w.doneLocked()
+		w.mu.Unlock()
+		<-done
+		w.mu.Lock()
+	}
+}
+
+// backlog says what waits.
+func (w *writeback) backlog() Backlog {
+	w.mu.Lock()
+	waiting := make([]*file, 0, len(w.queue)+len(w.running)+len(w.resting))
+	seen := make(map[*file]bool, len(w.running))
+	for f := range w.running {
+		seen[f] = true
+		waiting = append(waiting, f)
+	}
+	for _, f := range w.queue {
+		if !seen[f] {
+			waiting = append(waiting, f)
+		}
+	}
+	for f := range w.resting {
+		waiting = append(waiting, f)
+	}
+	b := Backlog{DoneFiles: w.files, DoneBytes: w.bytes}
+	w.mu.Unlock()
+	for _, f := range waiting {
+		f.mu.Lock()
+		copy, job := f.copy, f.job
+		f.mu.Unlock()
+		b.Files++
+		if copy != nil {
+			b.Bytes += copy.Size()
+		}
+		if job != nil {
+			b.Bytes -= min(job.sent.Load(), b.Bytes)
+		}
+	}
+	b.DoneFiles, b.DoneBytes = max(b.DoneFiles-b.Files, 0), max(b.DoneBytes-b.Bytes, 0)
+	return b
+}

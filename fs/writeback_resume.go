@@ -1,0 +1,83 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"ftpfs/cache"
+	"ftpfs/ftpconn"
+)
+
+// leave says what stays for the next mount, because the server is gone or refuses it.
+func (t *tree) leave(left []leftFile) {
+	if len(left) == 0 {
+		return
+	}
+	const most = 10
+	var why []error
+	for _, l := range left[:min(len(left), most)] {
+		why = append(why, fmt.Errorf("%s: %w", l.f.n.shownPath(), l.err))
+	}
+	if len(left) > most {
+		why = append(why, fmt.Errorf("and %d more", len(left)-most))
+	}
+	err := fmt.Errorf("files wait in %s, and the next mount of the same URL sends them: %w", t.opt.SpoolDir, errors.Join(why...))
+	t.log.Error("unmounted before everything was uploaded", "files", len(left), "dir", t.opt.SpoolDir)
+	t.pendingMu.Lock()
+	defer t.pendingMu.Unlock()
+	t.pending = append(t.pending, err)
+}
+
+// resume takes over what earlier mounts of this site left, before anybody can look.
+func (t *tree) resume() {
+	if t.opt.Site == "" || t.opt.ReadOnly {
+		return
+	}
+	list, err := t.spool.Resume(t.opt.Site)
+	if err != nil {
+		t.log.Error("files that an earlier mount could not upload stay where they are", "err", err)
+	}
+	var bytes int64
+	for _, r := range list {
+		t.resumeOne(r)
+		bytes += r.File.Size()
+		if r.Torn {
+			t.log.Warn("a file was being written again when the earlier mount ended: it is what had been written by then", "path", r.Path)
+		}
+	}
+	if len(list) > 0 {
+		t.log.Warn("files that an earlier mount had closed and not uploaded are uploaded now", "files", len(list), "bytes", bytes)
+		t.later.start(t)
+	}
+}
+
+// resumeOne puts a file back into the tree, as it was after its close.
+func (t *tree) resumeOne(r cache.Resumed) {
+	ctx := context.Background()
+	dir := t.root
+	names := strings.Split(strings.TrimPrefix(r.Path, "/"), "/")
+	for _, name := range names[:len(names)-1] {
+		i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.Dir}, 0)
+		dir.AddChild(name, i, true)
+		dir = nodeOf(i)
+	}
+	name := names[len(names)-1]
+	i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.File}, 0)
+	dir.AddChild(name, i, true)
+	n := nodeOf(i)
+	f := newFile(n, r.Entry())
+	f.copy, f.created, f.appends, f.mtime = r.File, r.Created, r.Appends, r.ModTime
+	f.setMode, f.hasMode, f.setTime = r.Mode, r.HasMode, r.SetTime
+	f.behind, f.resumed, f.since, f.said = true, true, r.Closed, f.toSayLocked()
+	if r.File.Base() > 0 {
+		f.base = newReader(n, versionOf(f.server))
+	}
+	n.mu.Lock()
+	n.open = f
+	n.mu.Unlock()
+	t.files.add(f)
+	n.pin()
+	t.later.add(f)
+}
