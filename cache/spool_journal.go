@@ -49,6 +49,7 @@ type Pending struct {
 	SetTime time.Time // to be set behind the upload, zero for none
 	ModTime time.Time // when it was written last
 	Closed  time.Time // when its upload was put off
+	DirTime time.Time // that its directory is to have behind the upload, zero for any
 
 	Shape Shape // filled in by SpoolFile.Journal
 }
@@ -72,6 +73,7 @@ type journal struct {
 	wrote  uint64
 	synced uint64 // of wrote
 	failed error  // what the disk failed in: nothing after it is certain
+	cut    bool   // the last line may be a part
 }
 
 // pendingLine is a Pending as it is written: JSON has no strings of any bytes.
@@ -156,9 +158,14 @@ func (j *journal) appendLocked(line string) (uint64, error) {
 		}
 		j.file = file
 	}
-	if _, err := j.file.WriteString(line); err != nil {
-		return 0, err // a part of a line spoils itself and, at worst, the next one: which is then not confirmed
+	if j.cut { // ends the part of a line that a full disk left
+		line = "\n" + line
 	}
+	if _, err := j.file.WriteString(line); err != nil {
+		j.cut = true
+		return 0, err
+	}
+	j.cut = false
 	j.size += int64(len(line))
 	j.wrote++
 	return j.wrote, nil
@@ -170,12 +177,18 @@ func (j *journal) sync(seq uint64) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
-	file, upTo, done, err := j.file, j.wrote, j.synced >= seq, j.failed
+	file, upTo, done, first, err := j.file, j.wrote, j.synced >= seq, j.synced == 0, j.failed
 	j.mu.Unlock()
 	if done || err != nil {
 		return err
 	}
-	if err = j.own.syncDir(j.own.id); err == nil {
+	if first {
+		err = j.own.syncDir(".")
+	}
+	if err == nil {
+		err = j.own.syncDir(j.own.id)
+	}
+	if err == nil {
 		err = file.Sync()
 	}
 	j.mu.Lock()

@@ -144,7 +144,7 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 	if typeBits(e.Type) != n.Mode()&syscall.S_IFMT {
 		return syscall.ESTALE // another kind of thing has the name now: the kernel looks it up again
 	}
-	e = n.t.overrides.apply(p, n.refine(e))
+	e = n.shown(p, n.refine(e))
 	n.t.attr(e, &out.Attr)
 	if coarse(e) {
 		out.SetTimeout(min(n.t.kernelTTL, time.Second)) // this is the best there is

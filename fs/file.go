@@ -51,6 +51,7 @@ type file struct {
 	behind  bool      // closed, safe on the local disk, and to be uploaded: stays in the tree without handles
 	since   time.Time // of the first close that put an upload off, zero if none is
 	said    said      // in the journal
+	dirTime time.Time // that its directory is to have in the end, zero for none
 	late    error     // why that upload failed, until somebody was told
 	begun   bool      // an upload of this content broke: what the server has may be of it
 	resumed bool      // taken over from an earlier mount, which may have begun

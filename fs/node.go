@@ -105,6 +105,7 @@ func (n *node) changed() { n.changes.Add(1) }
 // stirred is changed for a name p in n that was made or removed: which changes the time of n on the server.
 func (n *node) stirred(p string) {
 	n.changed()
+	n.t.later.dropDirTime(n)
 	n.t.overrides.dropTime(path.Dir(p))
 }
 
@@ -144,11 +145,20 @@ func (n *node) show(ctx context.Context, e ftpconn.Entry, p string, ino uint64, 
 		out.SetEntryTimeout(n.t.kernelTTL)
 		return i
 	}
-	e = n.t.overrides.apply(p, c.refine(e))
+	e = c.shown(p, c.refine(e))
 	n.t.attr(e, &out.Attr)
 	out.SetEntryTimeout(n.t.kernelTTL)
 	out.SetAttrTimeout(n.t.attrTTL(e))
 	return i
+}
+
+// shown is the server's entry of the path p of n as this mount shows it.
+func (n *node) shown(p string, e ftpconn.Entry) ftpconn.Entry {
+	e = n.t.overrides.apply(p, e)
+	if at, ok := n.t.later.dirTime(n); ok {
+		e.ModTime, e.ModPrecision = at, time.Nanosecond
+	}
+	return e
 }
 
 // refine keeps an exact time that was learned of a file when a listing tells the same time

@@ -133,6 +133,9 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 	n.mu.Lock()
 	n.last, n.pages = ftpconn.Entry{}, version{}
 	n.mu.Unlock()
+	if err == nil && n.IsDir() {
+		n.t.setDirTime(n, mtime)
+	}
 	return n.owned("utimens", p, err)
 }
 

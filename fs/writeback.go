@@ -40,6 +40,7 @@ type writeback struct {
 	draining bool                  // the mount is gone: each file has one more attempt
 	done     chan struct{}         // closed when something ended; nil if nobody waits
 	left     []leftFile            // while draining: what stays for the next mount
+	dirs     map[*node]*dirTime    // times to be set behind uploads
 	files    int64                 // that came in and went out since the queue was empty last
 	bytes    int64                 // of them
 }
@@ -115,7 +116,7 @@ func (f *file) journal(copy *cache.SpoolFile) error {
 	pending := cache.Pending{
 		Site: f.t.opt.Site, Path: p, Created: f.created, Appends: f.appends,
 		ServerSize: f.server.Size, ServerTime: f.server.ModTime, ServerPrecision: f.server.ModPrecision,
-		Mode: f.setMode, HasMode: f.hasMode, SetTime: f.setTime, ModTime: f.mtime, Closed: f.since,
+		Mode: f.setMode, HasMode: f.hasMode, SetTime: f.setTime, ModTime: f.mtime, Closed: f.since, DirTime: f.dirTime,
 	}
 	saying := f.toSayLocked()
 	f.mu.Unlock()
@@ -273,6 +274,13 @@ func (f *file) deliver(ctx context.Context) error {
 		copy, job := f.copy, f.job
 		switch {
 		case copy == nil || f.gone || !f.owesLocked():
+			f.mu.Unlock()
+			f.settleDir()
+			f.mu.Lock()
+			if f.copy == copy && !f.gone && copy != nil && f.owesLocked() { // written meanwhile
+				f.mu.Unlock()
+				continue
+			}
 			f.behind, f.late, f.since = false, nil, time.Time{}
 			f.mu.Unlock()
 			if copy != nil {

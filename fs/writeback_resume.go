@@ -78,6 +78,9 @@ func (t *tree) resumeOne(r cache.Resumed) {
 	n.open = f
 	n.mu.Unlock()
 	t.files.add(f)
+	if f.dirTime = r.DirTime; !f.dirTime.IsZero() {
+		t.later.noteDirTime(dir, f.dirTime, f)
+	}
 	n.pin()
 	t.later.add(f)
 }
