@@ -22,7 +22,7 @@ func TestOptionValues(t *testing.T) {
 	err := newOptionParser(&s).list(`data=active,active_ports=50000-50100,active_address=192.0.2.1,pasv_address=server,` +
 		`max_conns=3,ttl=5m,timeout=10,ro,allow_other,uid=1000,gid=0,umask=027,default-permissions,log_level=debug,` +
 		`log_file=/tmp/a\,b\\c,cache_entries=0,tls=explicit,tls_verify=off,cacert=/c,account=x,user=u,password_file=/p,netrc=/n,spool_dir=/s,` +
-		`mem_cache=0,cache_dir=/d,cache_size=20GB,prefetch=off,retry=2m,spool_size=3G,upload_check=hash,upload=auto,attrs=strict`)
+		`mem_cache=0,cache_dir=/d,cache_size=20GB,prefetch=off,retry=2m,spool_size=3G,upload_check=hash,upload=auto,attrs=strict,writeback`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestOptionValues(t *testing.T) {
 	want.StrictAttrs = true
 	want.MemCache, want.CacheDir, want.CacheSize, want.Prefetch = 0, "/d", 20e9, false
 	want.Retry, want.SpoolSize, want.CheckUploads, want.HashUploads = 2*time.Minute, 3<<30, true, true
-	want.Upload = fs.Auto
+	want.Upload, want.Writeback = fs.Auto, true
 	if !reflect.DeepEqual(s, want) || s.ActiveAddress.String() != "192.0.2.1" {
 		t.Errorf("got  %+v\nwant %+v", s, want)
 	}
