@@ -11,9 +11,10 @@ const lendFrom = 32 << 10
 
 // chunk is a buffer of a stream, by whose mutex it is guarded. What has come to it doesn't change while it is lent.
 type chunk struct {
-	data []byte
-	lent int  // loans that it is in
-	gone bool // the stream is done with it
+	data  []byte
+	taken int  // bytes of it that reads had, some maybe twice
+	lent  int  // loans that it is in
+	gone  bool // the stream is done with it
 }
 
 // loan is the answer to a read where it is, in the chunks of a stream, so that the kernel copies it from there. It is
@@ -134,6 +135,8 @@ func (s *stream) lendLocked(l *loan, off, end int64) {
 		c, at := s.chunks[i], s.base+i*chunkSize
 		c.lent++
 		l.chunks = append(l.chunks, c)
-		l.parts = append(l.parts, c.data[max(off-at, 0):min(end-at, chunkSize)])
+		part := c.data[max(off-at, 0):min(end-at, chunkSize)]
+		c.taken += len(part)
+		l.parts = append(l.parts, part)
 	}
 }

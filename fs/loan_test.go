@@ -90,3 +90,25 @@ func TestLoanOfABrokenDownload(t *testing.T) {
 		}
 	})
 }
+
+// A read that comes behind later ones of the same readahead finds its bytes in the download: they are kept until somebody
+// has had them.
+func TestLateReadsFindTheirBytes(t *testing.T) {
+	onLine(t, 64<<20, 100*mega, 0, func(t *testing.T, l *line, tr *tree) {
+		s := l.open(tr, nil)
+		defer s.close()
+		const n = 512 << 10
+		for _, off := range []int64{0, 2 * n, 3 * n, n} {
+			if !s.accepts(off) {
+				t.Fatalf("the read at %d needs another download", off)
+			}
+			lent(t, s, l.content, n, off).Done()
+			time.Sleep(time.Second)
+		}
+		_, _, err := readInOrder(t, s, l.content, 4*n, 40<<20, nil)
+		must(t, err)
+		if s.accepts(8 * n) {
+			t.Error("what was read long ago is kept")
+		}
+	})
+}

@@ -232,23 +232,34 @@ func (s *stream) copyLocked(dest []byte, off int64) int {
 	}
 	for n < len(dest) && off+int64(n) < s.end {
 		at := off + int64(n) - s.base
-		data := s.chunks[at/chunkSize].data
+		c := s.chunks[at/chunkSize]
 		have := min(int64(chunkSize), s.end-s.base-at/chunkSize*chunkSize)
-		n += copy(dest[n:], data[at%chunkSize:have])
+		m := copy(dest[n:], c.data[at%chunkSize:have])
+		c.taken += m
+		n += m
 	}
 	return n
 }
 
-// dropLocked frees chunks that are behind what anybody is likely to ask for.
+// dropLocked frees chunks that are behind what anybody is likely to ask for. Those that were not read yet are kept for longer:
+// the requests for them may be late, on a busy machine.
 func (s *stream) dropLocked() {
 	if s.limit >= 0 && s.limit <= smallFile {
 		return
 	}
-	low := min(s.want, s.end) - min(keptBehind, s.window)
+	at := min(s.want, s.end)
+	read, unread := at-min(keptBehind, s.window), at-keptBehind
 	for _, w := range s.waiting {
-		low = min(low, w.pos)
+		read, unread = min(read, w.pos), min(unread, w.pos)
 	}
-	for len(s.chunks) > 0 && s.base+chunkSize <= low && s.base+chunkSize <= s.end {
+	for len(s.chunks) > 0 && s.base+chunkSize <= s.end {
+		low := unread
+		if s.chunks[0].taken >= chunkSize {
+			low = read
+		}
+		if s.base+chunkSize > low {
+			return
+		}
 		s.letGoLocked(s.chunks[0])
 		s.chunks[0] = nil
 		s.chunks = s.chunks[1:]
@@ -289,6 +300,7 @@ func (s *stream) bufferLocked(off int64) []byte {
 		if n := len(s.free); n > 0 {
 			s.chunks[i], s.free[n-1] = s.free[n-1], nil
 			s.free = s.free[:n-1]
+			s.chunks[i].taken = 0
 		} else {
 			if s.limit >= 0 {
 				size = min(size, s.limit-s.base-int64(i)*chunkSize)
