@@ -26,24 +26,44 @@ func prepareMountpoint(p string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	st, err := os.Stat(path)
-	if errors.Is(err, syscall.ENOTCONN) && mounted && m.Type == fsType {
+	dir, err := isDir(path)
+	// The second is what a question gets that the process behind a mount has no time left to answer.
+	dead := errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
+	if dead && mounted && m.Type == fsType {
 		if err := unmount(path, true); err != nil {
 			return "", fmt.Errorf("%s holds a dead mount of %s that can't be taken away: %w", path, m.Source, err)
 		}
 		return prepareMountpoint(p)
 	}
 	switch {
-	case errors.Is(err, syscall.ENOTCONN):
+	case dead:
 		return "", fmt.Errorf("%s holds a dead mount (%s): fusermount3 -u -z %s, or as root umount -l %s", path, m.Type, path, path)
 	case mounted && m.Type == fsType:
 		return "", fmt.Errorf("%s is mounted already, on %s: ftpfs umount %s", m.Source, path, path)
 	case err != nil:
 		return "", fmt.Errorf("mountpoint: %w", err)
-	case !st.IsDir():
+	case !dir:
 		return "", fmt.Errorf("the mountpoint %s is not a directory", p)
 	}
 	return path, nil
+}
+
+// isDir says whether path is a directory. A mount is asked, and the kernel's memory isn't: in that the root of a mount that
+// just died still lives for a second.
+func isDir(path string) (bool, error) {
+	var st unix.Statx_t
+	for {
+		switch err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC, unix.STATX_TYPE, &st); err {
+		case nil:
+			return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+		case unix.EINTR:
+		case unix.ENOSYS: // a kernel before 4.11, or a sandbox of that time
+			info, err := os.Stat(path)
+			return err == nil && info.IsDir(), err
+		default:
+			return false, &fs.PathError{Op: "statx", Path: path, Err: err}
+		}
+	}
 }
 
 // checkFUSE says what is missing on this machine before anything is tried.
