@@ -95,8 +95,8 @@ func (p *pool[S]) dial(a attempt[S]) {
 //     back or, if none is up, a later dial. A refused login means the same while a session with the
 //     same name and password is up.
 //   - A refused login fails everybody.
-//   - A network error fails the waiter who asked, and who has seen maxMisses dials fail; unless a session is
-//     up, then everybody waits for that.
+//   - A network error fails the waiter who asked, and who has seen maxMisses dials fail, or one that nobody answered: they
+//     have waited as long as could be; unless a session is up, then everybody waits for that.
 //
 // The next dial waits redialBase, doubled for each failure in a row, up to 10 redialBase after a refusal
 // and 2 redialBase after a network error.
@@ -127,7 +127,7 @@ func (p *pool[S]) failedLocked(a attempt[S], err error, now time.Time) {
 				w.seq = p.seq
 				w.misses++
 			}
-			if w == a.w || w.misses >= maxMisses {
+			if w == a.w || w.misses >= maxMisses || w.misses > 0 && isSilence(err) {
 				p.settleLocked(w, nil, err)
 			}
 		}

@@ -566,6 +566,29 @@ func TestPoolNetworkErrorFailsOnlyTheWaiterWhoAsked(t *testing.T) {
 	})
 }
 
+// Who waited through a log-in that nobody answered has waited as long as the one who asked for it.
+func TestPoolSilenceFailsAllWhoWaited(t *testing.T) {
+	poolTest(t, 1, func(t *testing.T, site *fakeSite, p *testPool) {
+		site.failNext(errNoNet, errReplyTimeout)
+		site.dialTime.set(2 * time.Second)
+		first := goGet(t.Context(), p, classMeta)
+		var ws []*waiting
+		for range 3 {
+			ws = append(ws, goGet(t.Context(), p, classMeta))
+		}
+		<-first.done
+		time.Sleep(time.Second) // the second log-in is under way
+		late := goGet(t.Context(), p, classMeta)
+		for _, w := range ws {
+			<-w.done
+			if !errors.Is(w.err, errReplyTimeout) || w.took != 4500*time.Millisecond {
+				t.Errorf("got %v after %v", w.err, w.took)
+			}
+		}
+		served(t, late).put(nil)
+	})
+}
+
 func TestPoolNetworkDownFailsAHerdSoonWithFewDials(t *testing.T) {
 	poolTest(t, 8, func(t *testing.T, site *fakeSite, p *testPool) {
 		site.dialTime.set(10 * time.Millisecond)
