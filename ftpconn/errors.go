@@ -96,6 +96,9 @@ func classify(code int, text, path string) error {
 	case 532:
 		return fs.ErrPermission
 	case 500, 501, 502, 504:
+		if isOops(code, text) {
+			return ErrConnLost
+		}
 		if match(reNotExist) { // pyftpdlib: 501 to MLSD of a missing path
 			return fs.ErrNotExist
 		}

@@ -458,3 +458,43 @@ func TestConnectionLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestOopsIsTheEndOfASession has a vsftpd die in the middle: its 500 says nothing of the command, nor of the mode.
+func TestOopsIsTheEndOfASession(t *testing.T) {
+	s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{})
+	s.WriteFile("f", []byte("content"))
+	proxy := ftptest.NewProxy(t, s.Addr())
+	cl := clientOf(t, at(proxy.Addr(), s.User, s.Password))
+	if _, err := cl.List(t.Context(), "/"); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"EPSV", "SIZE", "CWD", "RNFR"} {
+		proxy.On(verb).Times(1).Reply("500 OOPS: priv_sock_send_cmd").CloseAfterReply()
+		for _, do := range []func() error{
+			func() error { _, err := cl.List(t.Context(), "/"); return err },
+			func() error {
+				d, err := cl.Retrieve(t.Context(), "/f", 0)
+				if err == nil {
+					_, err = io.ReadAll(d)
+					err = errors.Join(err, d.Close())
+				}
+				return err
+			},
+			func() error { return cl.Rename(t.Context(), "/f", "/f") },
+		} {
+			if err := do(); err != nil && !IsLost(err) {
+				t.Errorf("%s: %v", verb, err)
+			}
+		}
+		if got := get(t, cl, "/f", 0); string(got) != "content" {
+			t.Errorf("after %s: %q", verb, got)
+		}
+	}
+	if n := proxy.Count("PASV|EPRT|PORT"); n > 0 {
+		t.Errorf("the mode was given up: %d commands of others", n)
+	}
+	err := error(&ReplyError{Command: "PASS", Code: 500, Text: "OOPS: child died", Kind: classify(500, "OOPS: child died", "")})
+	if !IsLost(err) {
+		t.Errorf("in a log-in: %v", err)
+	}
+}

@@ -75,6 +75,7 @@ type link struct {
 	done    chan struct{} // closed when the link is broken or closed
 
 	heard  atomic.Int64 // when the last reply came, Unix nanoseconds
+	inside atomic.Bool  // logged in
 	telnet atomic.Bool  // the server heeds Telnet commands: a byte 0xFF is sent twice (RFC 854)
 
 	forgetful atomic.Bool // what the server did not find it may miss for a while: denied tells what
@@ -106,6 +107,9 @@ func (l *link) readLoop() {
 			return
 		}
 		l.heard.Store(time.Now().UnixNano())
+		if l.inside.Load() && isOops(r.code, r.text()) {
+			r.code = 421
+		}
 		l.dispatch(r)
 	}
 }
@@ -320,6 +324,10 @@ func (l *link) readLine() (string, error) {
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
+
+// isOops says that a reply is the last word of a vsftpd process that dies, of whatever cause (bug() in utility.c), and no
+// answer to the command before it.
+func isOops(code int, text string) bool { return code == 500 && strings.HasPrefix(text, "OOPS: ") }
 
 func replyCode(line string) (int, bool) {
 	if len(line) < 3 || (len(line) > 3 && line[3] != ' ' && line[3] != '-') {

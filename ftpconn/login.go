@@ -204,6 +204,7 @@ func (c *Conn) login(greeting reply, addr string) error {
 		}
 		return err
 	}
+	c.l.inside.Store(true)
 	s.mu.Lock()
 	first := !s.probed
 	s.features.Banner = strings.ReplaceAll(greeting.text(), "\n", " ")
