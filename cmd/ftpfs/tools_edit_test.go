@@ -209,9 +209,9 @@ func programTools() []toolTest {
 				sqlite3 "$db" "delete from t where id = 7"
 				sqlite3 "$db" 'select count(*), max(id) from t; select count(*) from t where x = "changed"; pragma integrity_check'
 				sqlite3 "$SRV/t.db" 'select count(*), max(id) from t; pragma integrity_check'
-				sqlite3 "$db" 'vacuum; pragma integrity_check'
-				ls -A "$SRV"`,
-				"2000|2001\n20\nok\n2000|2001\nok\nok\nt.db\n")
+				sqlite3 "$db" 'vacuum; pragma integrity_check'`,
+				"2000|2001\n20\nok\n2000|2001\nok\nok\n")
+			d.wantSoon(`ls -A "$SRV"`, "t.db\n") // journals that were open when they were removed go behind their last close
 			for _, mode := range []string{"truncate", "persist"} {
 				d.want(fmt.Sprintf(`sqlite3 "$MNT/%s.db" 'pragma journal_mode=%[1]s; create table t (x); insert into t values (1); insert into t values (2)'
 					sqlite3 "$MNT/%[1]s.db" 'select sum(x) from t; pragma integrity_check'`, mode), mode+"\n3\nok\n")
