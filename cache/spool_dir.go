@@ -19,8 +19,9 @@ import (
 //	p<pid>-<8 hex digits>.lock   locked (flock) as long as the Spool is open; the kernel unlocks it when the process dies
 //	p<pid>-<8 hex digits>/       its files, and its journal (spool_journal.go)
 //
-// lost+found and temporary, which outlive them (spool_kept.go, spool_temps.go), and spool.lock, locked while one of them enters and clears away what the dead left. So a directory whose lock
-// can be had, or has no lock file, is a dead one's. The pid is for people: it may be another machine's.
+// lost+found, which outlives them (spool_kept.go), and spool.lock, locked while one of them enters and clears away what the dead
+// left. So a directory whose lock can be had, or has no lock file, is a dead one's. The pid is for people: it may be another
+// machine's.
 //
 // Beside them is what outlives a mount (SiteDir).
 const (
@@ -126,7 +127,7 @@ func (o *ownDir) checkPrivate() error {
 // isSpool says that names, of all that is in a directory, are a spool's and nobody else's.
 func isSpool(names []string) bool {
 	for _, name := range names {
-		if name != entryLock && name != siteDir && name != keptDir && name != tempsDir && !reOwnDir.MatchString(strings.TrimSuffix(name, ".lock")) {
+		if name != entryLock && name != siteDir && name != keptDir && !reOwnDir.MatchString(strings.TrimSuffix(name, ".lock")) {
 			return false
 		}
 	}

@@ -27,7 +27,7 @@
 //     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
 //     after what is only on the server was fetched.
 //   - With Options.Upload a file is sent to a temporary name beside it, and renamed when it is complete and checked. Such
-//     names are noted in the spool's directory: the next mount removes what a crash left.
+//     names are on a list (cache.Leftovers): the next mount removes what a crash left.
 //   - What the server confirms is compared by size, and by hash if asked for. A file that differs is
 //     sent on from where it ends, then again as a whole, and then an error of close().
 //   - An upload whose connection breaks goes on where the server's copy ends, or begins again where that isn't possible, for

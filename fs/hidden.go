@@ -19,8 +19,11 @@ import (
 // show these names, others do. Where there is no need to (a small file that another is renamed over, or a server that
 // doesn't let the file be renamed), a local copy takes the place.
 
+// ownPrefix begins all names that a mount gives to files of its own on the server.
+const ownPrefix = ".ftpfs-"
+
 // hiddenPrefix begins the name of a hidden file; 26 characters of chance follow.
-const hiddenPrefix = ".ftpfs-hidden-"
+const hiddenPrefix = ownPrefix + "hidden-"
 
 const (
 	// maxReplaced is up to which size an open file that another is renamed over is copied: so the new one takes its
@@ -209,8 +212,8 @@ func (t *tree) removeHidden(n *node) error {
 	return nil
 }
 
-// dropLeftovers ends what mounts that crashed have begun: what lost its name is removed, what only made room gets its name
-// back if nothing has taken it.
+// dropLeftovers ends what mounts that crashed have begun: what lost its name or never had one is removed, what only made room gets
+// its name back if nothing has taken it.
 func (t *tree) dropLeftovers(ctx context.Context) {
 	if t.opt.ReadOnly {
 		return
@@ -231,7 +234,8 @@ func (t *tree) dropLeftovers(ctx context.Context) {
 
 func (t *tree) settleLeftover(ctx context.Context, left cache.Leftover) error {
 	e, err := ftpconn.Entry{}, error(nil)
-	if len(left.Homes) > 0 || !strings.HasPrefix(path.Base(left.Path), hiddenPrefix) {
+	base := path.Base(left.Path)
+	if len(left.Homes) > 0 || !strings.HasPrefix(base, hiddenPrefix) && !strings.HasPrefix(base, tempPrefix) {
 		if e, err = t.fresh(ctx, left.Path, 0); err != nil {
 			return err
 		}
@@ -250,6 +254,9 @@ func (t *tree) settleLeftover(ctx context.Context, left cache.Leftover) error {
 		return err
 	}
 	switch {
+	case !strings.HasPrefix(base, ownPrefix):
+		t.log.Error("the list of what an earlier mount has left names a file that is none of its own: it stays", "path", left.Path)
+		return nil
 	case len(left.Homes) > 1:
 		t.log.Error("an earlier mount ended in the middle of an exchange of two files, and both names are in use: the file stays where it is",
 			"path", left.Path, "belongs", left.Homes)

@@ -128,9 +128,6 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		t.log.Debug("the kernel reads ahead as far as it does by itself", "err", err)
 	}
 	m := &Mounted{t: t, server: server, done: make(chan struct{})}
-	if !opt.ReadOnly {
-		t.atomic.sweeps.Go(t.sweepTemps)
-	}
 	go m.finish()
 	return m, nil
 }
@@ -172,7 +169,6 @@ func (m *Mounted) finish() {
 	m.t.cleaning.Wait()
 	m.t.clearTemps()
 	m.t.cancel()
-	m.t.atomic.sweeps.Wait()
 }
 
 // Backlog says what is waiting for its upload behind its close (Options.Writeback).

@@ -32,8 +32,8 @@ type Options struct {
 	HashUploads bool
 	// SpoolDir holds the local copies of files being written.
 	SpoolDir string
-	// Leftovers lists the files that are on the server for as long as they are open, so that the next mount removes those that a
-	// crash leaves; nil: nothing does. It stays the caller's.
+	// Leftovers lists the files that are on the server for as long as they are open or being uploaded, so that the next mount
+	// removes those that a crash leaves; nil: nothing does. It stays the caller's.
 	Leftovers *cache.Leftovers
 	// Attrs remembers what is set on entries and the server doesn't keep, and stays the caller's; nil: a memory for the
 	// life of the mount. With StrictAttrs nothing is remembered, and what the server doesn't keep is refused.

@@ -255,7 +255,7 @@ func (t *tree) stepBack(ctx context.Context, aside, p string, err error) error {
 
 // sideName is a name beside p that nobody else uses.
 func sideName(p string) string {
-	return path.Join(path.Dir(p), ".ftpfs-"+rand.Text()[:12])
+	return path.Join(path.Dir(p), ownPrefix+rand.Text()[:12])
 }
 
 // finishing gives a context for the rest of a change that may not stop halfway: it isn't interrupted, and

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,10 +45,10 @@ func ParseUploadMode(s string) (UploadMode, error) {
 	return 0, fmt.Errorf("choose one of %s", strings.Join(uploadModes[:], ", "))
 }
 
-// reTempName is what the names of temporary files look like: nothing else is ever removed in a sweep.
-var reTempName = regexp.MustCompile(`^\.ftpfs-upload-[A-Z2-7]{16}\.tmp$`)
+// tempPrefix begins the name of a temporary file.
+const tempPrefix = ownPrefix + "upload-"
 
-func tempName() string { return ".ftpfs-upload-" + rand.Text()[:16] + ".tmp" }
+func tempName() string { return tempPrefix + rand.Text()[:16] + ".tmp" }
 
 // cleaning bounds the removal of a temporary file: what stays is removed later.
 const cleaning = 5 * time.Second
@@ -59,13 +58,12 @@ var errInPlace = errors.New("the server doesn't take it under another name")
 
 // atomicity is what a tree knows of uploads that go aside.
 type atomicity struct {
-	sweeps    sync.WaitGroup
 	noReplace atomic.Bool // RNTO doesn't replace a file
 	replaces  atomic.Bool // RNTO was seen to work
 	refused   doubtful    // directories that don't take temporary files
 
 	mu   sync.Mutex // guards following
-	left []cache.Temp
+	left []string   // temporary files that could not be removed yet
 }
 
 // goesAside says that a whole upload to p goes by way of a temporary name.
@@ -82,17 +80,15 @@ func (u *upload) goesAside(p string) bool {
 // mount where it doesn't rename over files, for a while where a directory takes no other names.
 func (u *upload) aside(ctx context.Context, p string) error {
 	t := u.f.t
-	temp, err := t.spool.NoteTemp(t.opt.Source, path.Join(path.Dir(p), tempName()))
-	if err != nil {
+	temp := path.Join(path.Dir(p), tempName())
+	if err := t.opt.Leftovers.Add(temp); err != nil {
 		t.log.Warn("an upload is made in place, because a temporary file can't be noted", "path", p, "err", err)
 		return errInPlace
 	}
-	plan, err := u.stream(ctx, temp.Path, true)
+	plan, err := u.stream(ctx, temp, true)
 	if err == nil {
-		if err = u.putInPlace(ctx, temp.Path, p, plan); err == nil {
-			if err := temp.Gone(); err != nil {
-				t.log.Warn("the note of a temporary file can't be removed", "path", temp.Path, "err", err)
-			}
+		if err = u.putInPlace(ctx, temp, p, plan); err == nil {
+			t.opt.Leftovers.Done(temp)
 			u.confirmed(plan)
 			t.clearTemps()
 			return nil
@@ -176,19 +172,17 @@ func (u *upload) cantReplace(p string, created bool, err error) error {
 }
 
 // removeTemp removes a temporary file, or puts it off.
-func (t *tree) removeTemp(temp cache.Temp) {
+func (t *tree) removeTemp(temp string) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleaning)
 	defer cancel()
-	err := t.remote.Remove(ctx, temp.Path)
-	if err == nil || notThere(err) {
-		err = temp.Gone()
-	}
-	if err != nil {
-		t.log.Warn("a temporary file of an upload can't be removed yet", "path", temp.Path, "err", err)
+	if err := t.remote.Remove(ctx, temp); err != nil && !notThere(err) {
+		t.log.Warn("a temporary file of an upload can't be removed yet", "path", temp, "err", err)
 		t.atomic.mu.Lock()
 		t.atomic.left = append(t.atomic.left, temp)
 		t.atomic.mu.Unlock()
+		return
 	}
+	t.opt.Leftovers.Done(temp)
 }
 
 // clearTemps tries again what removeTemp put off.
@@ -199,25 +193,5 @@ func (t *tree) clearTemps() {
 	t.atomic.mu.Unlock()
 	for _, temp := range left {
 		t.removeTemp(temp)
-	}
-}
-
-// sweepTemps removes the temporary files that mounts of this site left when they crashed.
-func (t *tree) sweepTemps() {
-	for _, temp := range t.spool.LeftTemps(t.opt.Source) {
-		if !reTempName.MatchString(path.Base(temp.Path)) {
-			continue
-		}
-		err := t.remote.Remove(t.ctx, temp.Path)
-		switch {
-		case err == nil:
-			t.log.Info("removed a temporary file that a crash left", "path", temp.Path)
-		case !notThere(err):
-			t.log.Warn("a temporary file that a crash left can't be removed; the next mount tries again", "path", temp.Path, "err", err)
-			continue
-		}
-		if err := temp.Gone(); err != nil {
-			t.log.Warn("the note of a temporary file can't be removed", "path", temp.Path, "err", err)
-		}
 	}
 }

@@ -172,51 +172,38 @@ func TestReadersSeeTheOldContentDuringAnAtomicUpload(t *testing.T) {
 }
 
 func TestNextMountRemovesWhatACrashLeft(t *testing.T) {
-	needFUSE(t)
-	dir, site := t.TempDir(), t.TempDir()
-	left, other := "/.ftpfs-upload-AAAABBBBCCCCDDDD.tmp", "/somebody's.tmp"
-	for _, name := range []string{left, other} {
-		must(t, os.WriteFile(filepath.Join(site, name), []byte("part"), 0o644))
+	lists := t.TempDir()
+	dead, err := cache.OpenLeftovers(lists, "site", nil)
+	must(t, err)
+	s := newSite(t, func(o *Options) { o.Leftovers, o.Upload = dead, Atomic })
+	s.put(t, "somebody's.tmp", "whole")
+	must(t, dead.Add("/somebody's.tmp"))
+	f, err := os.Create(filepath.Join(s.mnt, "f"))
+	must(t, err)
+	_, err = f.Write(pattern(1 << 20))
+	must(t, err)
+	waitFor(t, "the upload to begin", func() bool { return s.remote.count("Store") == 1 })
+	temp := ""
+	for _, name := range left(t, s.dir, 2) {
+		if strings.HasPrefix(name, tempPrefix) {
+			temp = name
+		}
 	}
-	// The notes of a mount that is no longer there.
-	must(t, os.Mkdir(filepath.Join(dir, "temporary"), 0o700))
-	for i, note := range []string{"ftp://test/\x00" + left, "ftp://test/\x00" + other, "ftp://elsewhere/\x00" + left} {
-		must(t, os.WriteFile(filepath.Join(dir, "temporary", "p1-0000000a."+string(rune('0'+i))), []byte(note), 0o600))
-	}
-	m := mountRemote(t, t.TempDir(), newDirRemote(site), func(o *Options) { o.SpoolDir = dir })
-	waitFor(t, "the sweep", func() bool {
-		_, err := os.Stat(filepath.Join(site, left))
+	part, err := os.ReadFile(filepath.Join(s.dir, temp))
+	must(t, err)
+	must(t, dead.Close())
+	must(t, f.Close())
+	must(t, os.WriteFile(filepath.Join(s.dir, temp), part, 0o644)) // as if that had not come any more
+
+	list, err := cache.OpenLeftovers(lists, "site", nil)
+	must(t, err)
+	mountRemote(t, t.TempDir(), newDirRemote(s.dir), func(o *Options) { o.Leftovers = list })
+	waitFor(t, "the removal", func() bool {
+		_, err := os.Stat(filepath.Join(s.dir, temp))
 		return errors.Is(err, os.ErrNotExist)
 	})
-	must(t, m.Unmount())
-	if _, err := os.Stat(filepath.Join(site, other)); err != nil {
-		t.Errorf("a file that nobody here made was removed: %v", err)
-	}
-	notes, err := os.ReadDir(filepath.Join(dir, "temporary"))
-	must(t, err)
-	if len(notes) != 2 {
-		t.Errorf("notes left: %v", notes)
-	}
-}
-
-func TestTemporaryFileOfALiveMountIsLeftAlone(t *testing.T) {
-	dir := t.TempDir()
-	a, err := cache.OpenSpool(dir, 0, nil)
-	must(t, err)
-	defer a.Close()
-	b, err := cache.OpenSpool(dir, 0, nil)
-	must(t, err)
-	defer b.Close()
-	note, err := a.NoteTemp("ftp://test/", "/x")
-	must(t, err)
-	if left := b.LeftTemps("ftp://test/"); len(left) != 0 {
-		t.Errorf("taken for a dead mount's: %v", left)
-	}
-	must(t, a.Close())
-	if left := b.LeftTemps("ftp://test/"); len(left) != 1 || left[0].Path != "/x" {
-		t.Errorf("after its end: %v", left)
-	}
-	_ = note
+	s.onServer(t, "f", string(pattern(1<<20)))
+	s.onServer(t, "somebody's.tmp", "whole") // nobody here made it
 }
 
 func TestTemporaryFileGoesWhenTheServerIsBack(t *testing.T) {
