@@ -15,10 +15,11 @@ import (
 
 // Client is a Remote over a pool of sessions. Safe for concurrent use.
 type Client struct {
-	site    *site
-	pool    *pool[*Conn]
-	outage  outage
-	traffic traffic
+	site      *site
+	pool      *pool[*Conn]
+	outage    outage
+	traffic   traffic
+	unsettled unsettled
 }
 
 var (
@@ -232,18 +233,23 @@ type emptyDownload struct{}
 func (emptyDownload) Read([]byte) (int, error) { return 0, io.EOF }
 func (emptyDownload) Close() error             { return nil }
 
-// Store starts an upload.
+// Store starts an upload, once the server has ended one to the same file that was broken off.
 func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset int64) (Upload, error) {
-	if _, err := cl.path(p); err != nil {
+	abs, err := cl.path(p)
+	if err != nil {
 		return nil, err
 	}
 	for try := 0; ; try++ {
+		if err := cl.unsettled.wait(ctx, abs); err != nil {
+			return nil, err
+		}
 		lease, err := cl.pool.get(ctx, classFor(ctx, classData))
 		if err != nil {
 			return nil, err
 		}
-		u, err := lease.s.store(ctx, cl.site.abs(p), mode, offset)
+		u, err := lease.s.store(ctx, abs, mode, offset)
 		if err == nil {
+			u.leaving = func() func() { return cl.unsettled.add(abs) }
 			u.back, u.used = func(err error) { cl.traffic.ended(err); cl.giveBack(lease, err) }, lease.touch
 			lease.onWanted(u.wanted)
 			return &explainedUpload{cl: cl, path: p, mode: mode, u: u}, nil
@@ -368,6 +374,9 @@ func (cl *Client) Rename(ctx context.Context, from, to string) error {
 	}
 	b, err := cl.path(to)
 	if err != nil {
+		return err
+	}
+	if err := cl.unsettled.wait(ctx, a); err != nil { // the next upload is to b
 		return err
 	}
 	again, err := cl.do(ctx, changes, func(c *Conn) error { return c.lib.failure(c.sc.Rename(a, b)) })

@@ -66,7 +66,8 @@ type Upload interface {
 	// (2yz) that it has every byte written. ErrMismatch means that it did, and has not (Config.CheckUploads).
 	Close() error
 	// Abort breaks the transfer so that the server doesn't take it for complete, and gives the
-	// session back. What the server keeps of it is the server's choice. A no-op after Close.
+	// session back. What the server keeps of it is the server's choice. It doesn't wait; the next Store to the path and
+	// a Rename of it do. A no-op after Close.
 	Abort()
 	// Begun says, after a failure of Write or Close, that the server had begun to store (1yz): what it has under the
 	// name since then is, for Replace, the beginning of what was written.

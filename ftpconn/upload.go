@@ -16,10 +16,11 @@ type upload struct {
 	path    string
 	back    func(error)
 	used    func()
-	bytes   chan []byte   // to the library
-	taken   chan struct{} // it has sent the piece
-	running chan struct{} // closed when the transfer command was sent
-	ended   chan struct{} // the library is done; err and begun are set
+	leaving func() (over func()) // called when the upload is broken off, over when the server has ended it
+	bytes   chan []byte          // to the library
+	taken   chan struct{}        // it has sent the piece
+	running chan struct{}        // closed when the transfer command was sent
+	ended   chan struct{}        // the library is done; err and begun are set
 	err     error
 	begun   bool // a 1yz reply came
 	sent    int64
@@ -171,7 +172,9 @@ func (u *upload) Begun() bool {
 func (u *upload) stop(why error) {
 	u.once.Do(func() {
 		u.aborted.Store(&why)
+		over := u.leaving()
 		go func() {
+			defer over()
 			c := u.c
 			if run := c.lib.xfer.Load(); run != nil {
 				// The 150 must have come before the next reply may end it.

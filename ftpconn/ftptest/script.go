@@ -51,6 +51,7 @@ type Transfer struct {
 	// FinalFirst sends After before the data, which is no fault of RFC 959: the two connections have no
 	// order between them.
 	FinalFirst bool
+	Hold       <-chan struct{} // unless nil: what ends an upload is sent when it is closed
 }
 
 // OrdinaryTransfer is what [Script.Transfer] replaces.

@@ -279,6 +279,12 @@ func (c *scriptSession) transfer(verb, arg string, tr Transfer) bool {
 	}
 	if upload {
 		received, err := io.ReadAll(conn)
+		if tr.Hold != nil {
+			select {
+			case <-tr.Hold:
+			case <-c.s.ctx.Done():
+			}
+		}
 		if err != nil {
 			conn.Close()
 			c.s.conns.remove(conn)
