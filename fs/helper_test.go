@@ -44,9 +44,13 @@ func helper(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// mmapWrite maps a file, closes it, writes an X at an offset and unmaps it.
+// mmapWrite maps a file, closes it, writes an X at an offset and unmaps it. With a third argument it opens it with O_APPEND.
 func mmapWrite(args []string) error {
-	f, err := os.OpenFile(args[0], os.O_RDWR, 0)
+	flags := os.O_RDWR
+	if len(args) > 2 {
+		flags |= os.O_APPEND
+	}
+	f, err := os.OpenFile(args[0], flags, 0)
 	if err != nil {
 		return err
 	}

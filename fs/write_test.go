@@ -396,14 +396,18 @@ func TestConcurrentAppends(t *testing.T) {
 }
 
 func TestMmapWriteReachesTheServer(t *testing.T) {
-	s := newSite(t)
-	p := s.put(t, "f", strings.Repeat(".", 8192))
-	must(t, helper(t, "mmap", p, "5000").Run())
-	want := strings.Repeat(".", 5000) + "X" + strings.Repeat(".", 3191)
-	waitFor(t, "the upload behind the last close", func() bool {
-		got, err := os.ReadFile(filepath.Join(s.dir, "f"))
-		return err == nil && string(got) == want
-	})
+	for name, flag := range map[string][]string{"O_RDWR": nil, "O_APPEND": {"append"}} { // appended is what write() writes, no page
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			p := s.put(t, "f", strings.Repeat(".", 8192))
+			must(t, helper(t, "mmap", append([]string{p, "5000"}, flag...)...).Run())
+			want := strings.Repeat(".", 5000) + "X" + strings.Repeat(".", 3191)
+			waitFor(t, "the upload behind the last close", func() bool {
+				got, err := os.ReadFile(filepath.Join(s.dir, "f"))
+				return err == nil && string(got) == want
+			})
+		})
+	}
 }
 
 func TestTimeSetBeforeCloseHolds(t *testing.T) {

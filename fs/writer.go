@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -188,12 +189,16 @@ var _ = (fusefs.FileWriter)((*handle)(nil))
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	n, err := h.f.write(c, data, off, h.append)
+	n, err := h.f.write(c, data, off, h.append && !ofPages(c, off))
 	if err != nil && n == 0 {
 		return 0, h.f.t.errno("write", h.f.n.shownPath(), err)
 	}
 	return uint32(n), 0
 }
+
+// ofPages says that the kernel writes back pages of a mapped file: it uses any handle that writes, one with O_APPEND too, and
+// has no caller to name. Whole pages tell them from calls out of PID namespaces that aren't seen from here.
+func ofPages(c *callContext, off int64) bool { return c.pid == 0 && off%int64(os.Getpagesize()) == 0 }
 
 func (f *file) write(ctx context.Context, data []byte, off int64, atEnd bool) (int, error) {
 	copy, err := f.writable(ctx)

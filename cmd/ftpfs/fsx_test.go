@@ -30,7 +30,7 @@ type fsx struct {
 	rnd   *rand.Rand
 	name  string
 	f     *os.File // O_RDWR
-	end   *os.File // O_APPEND
+	end   *os.File // O_RDWR, O_APPEND
 	want  []byte
 	count int
 	last  []string // operations
@@ -102,7 +102,7 @@ func (x *fsx) open(flags int) {
 	var err error
 	x.f, err = os.OpenFile(x.path(), os.O_RDWR|flags, 0o644)
 	x.must(err)
-	x.end, err = os.OpenFile(x.path(), os.O_WRONLY|os.O_APPEND, 0)
+	x.end, err = os.OpenFile(x.path(), os.O_RDWR|os.O_APPEND, 0)
 	x.must(err)
 	st, err := x.f.Stat()
 	x.must(err)
@@ -194,7 +194,11 @@ func (x *fsx) readElsewhere() {
 func (x *fsx) mapped(off, end, prot int, f func(pages []byte, from int)) {
 	page := os.Getpagesize()
 	from, to := off/page*page, (end+page-1)/page*page
-	pages, err := unix.Mmap(int(x.f.Fd()), int64(from), to-from, prot, unix.MAP_SHARED)
+	handle := x.f
+	if x.rnd.IntN(3) == 0 {
+		handle = x.end // which doesn't mean that what is mapped is appended
+	}
+	pages, err := unix.Mmap(int(handle.Fd()), int64(from), to-from, prot, unix.MAP_SHARED)
 	x.must(err)
 	defer func() { x.must(unix.Munmap(pages)) }()
 	f(pages, from)
