@@ -229,9 +229,7 @@ func TestToolsKilledAtomicUpload(t *testing.T) {
 	until("the program to end", func() bool { return len(d.m.processes()) == 0 })
 	d.onServer("f", old)
 	proxy.ClearRules()
-	if out, code := d.m.run("--log_level=debug", "--log_file="+d.m.log, "-o", "upload=atomic", d.m.url, d.m.mnt); code != exitOK {
-		t.Fatalf("mounting again: exit code %d: %s", code, out)
-	}
+	d.m.begin()
 	until("the temporary file to be removed", func() bool { return len(temps()) == 0 })
 	d.both("f", old)
 	d.sh(`cp "$TMP/data" "$MNT/f"`)

@@ -58,18 +58,34 @@ func mountURL(t *testing.T, server *ftptest.Server, url string, options ...strin
 			t.Fatal(err)
 		}
 	}
-	args := []string{"--log_level=debug", "--log_file=" + m.log}
-	for _, o := range options {
-		args = append(args, "-o", o)
-	}
-	if out, code := m.run(append(args, url, m.mnt)...); code != exitOK || out != "" {
-		t.Fatalf("mounting: exit code %d: %s\n%s", code, out, m.logFrom(0))
-	}
+	m.begin()
 	t.Cleanup(func() {
 		m.t = t
 		m.end()
 	})
 	return m
+}
+
+// begin mounts, the first time or again: with what it remembers from before.
+func (m *toolMount) begin() {
+	m.t.Helper()
+	args := []string{"--log_level=debug", "--log_file=" + m.log}
+	for _, o := range m.options {
+		args = append(args, "-o", o)
+	}
+	if out, code := m.run(append(args, m.url, m.mnt)...); code != exitOK || out != "" {
+		m.t.Fatalf("mounting: exit code %d: %s\n%s", code, out, m.logFrom(0))
+	}
+}
+
+// remount unmounts, and mounts again.
+func (d *toolDir) remount() {
+	d.t.Helper()
+	before := d.m.t
+	d.m.t = d.t
+	defer func() { d.m.t = before }()
+	d.m.end()
+	d.m.begin()
 }
 
 // mountServer mounts the root of a server.
@@ -339,7 +355,7 @@ func eachServer(t *testing.T, f func(t *testing.T, kind ftptest.Kind)) {
 // whole server as this one left it.
 func TestTools(t *testing.T) {
 	var tests []toolTest
-	for _, list := range [][]toolTest{copyTools(), editTools(), programTools(), treeTools(), nameTools()} {
+	for _, list := range [][]toolTest{copyTools(), syncTools(), editTools(), logTools(), programTools(), buildTools(), treeTools(), nameTools()} {
 		tests = append(tests, list...)
 	}
 	eachServer(t, func(t *testing.T, kind ftptest.Kind) {
