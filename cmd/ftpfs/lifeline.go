@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,15 +18,20 @@ import (
 	"ftpfs/fs"
 )
 
-// A serving process listens on an abstract Unix socket named after its mount's device number. Whoever unmounts
+// A serving process listens on an abstract Unix socket named after its mount's device number and source. Whoever unmounts
 // connects before, and reads until the end of the stream, which comes with the end of the process.
 // Everyone who waits gets a line for each step of the uploads that are left (progressLine), and then the process's last word, lifelineOK or
-// what failed. A process that dies without a word resets the connections. When the mount is gone the kernel gives its number to the next one, so the name is given up then.
+// what failed. A process that dies without a word resets the connections. When the mount is gone the kernel gives its number to the next one, so the name is given up then; that can
+// take a while, for as long as a request that nobody waits for any more is under way (see numberFree), and the source keeps apart
+// what has little to do with each other.
 //
 // Abstract names aren't protected, so the watcher asks the kernel whether the peer is the user
 // who mounted (SO_PEERCRED). A mount from another network namespace can't be watched.
 
-func lifelineName(dev string) string { return "@ftpfs-mount-" + dev }
+func lifelineName(m mountEntry) string {
+	sum := sha256.Sum256([]byte(m.Source))
+	return fmt.Sprintf("@ftpfs-mount-%s-%x", m.Dev, sum[:8])
+}
 
 const lifelineOK = "ok"
 
@@ -40,10 +46,10 @@ type lifeline struct {
 // numberFree is how long a mount that is gone may keep its number's name.
 const numberFree = 3 * time.Second
 
-// newLifeline listens for those who will wait for the end of the mount on dev.
-func newLifeline(dev string) (*lifeline, error) {
+// newLifeline listens for those who will wait for the end of the mount m.
+func newLifeline(m mountEntry) (*lifeline, error) {
 	for deadline := time.Now().Add(numberFree); ; time.Sleep(5 * time.Millisecond) {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lifelineName(dev), Net: "unix"})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lifelineName(m), Net: "unix"})
 		if err == nil {
 			return &lifeline{l: l}, nil
 		}
@@ -119,7 +125,7 @@ type serverWatch struct{ c *net.UnixConn }
 
 // watchServer connects to the process that serves m. Without one, wait returns at once.
 func watchServer(m mountEntry) serverWatch {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: lifelineName(m.Dev), Net: "unix"})
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: lifelineName(m), Net: "unix"})
 	if err != nil {
 		return serverWatch{}
 	}

@@ -14,7 +14,7 @@ import (
 func testLifeline(t *testing.T, owner int) (*lifeline, serverWatch) {
 	t.Helper()
 	m := mountEntry{Dev: "test-" + strconv.Itoa(os.Getpid()) + t.Name(), Options: "user_id=" + strconv.Itoa(owner)}
-	l, err := newLifeline(m.Dev)
+	l, err := newLifeline(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,5 +87,29 @@ func TestNextMountGetsItsNumberWhileTheLastOneStillUploads(t *testing.T) {
 	die(first)
 	if err := w.wait(t.Context(), quietly); err == nil || !strings.Contains(err.Error(), "one file is lost") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A mount that is gone may keep its device number's name for a while, and another have the number already.
+func TestLifelinesOfTwoSitesOnOneNumber(t *testing.T) {
+	old := mountEntry{Dev: "test-" + strconv.Itoa(os.Getpid()) + t.Name(), Options: "user_id=" + strconv.Itoa(os.Getuid()), Source: "ftp://a/"}
+	next := old
+	next.Source = "ftp://b/"
+	dead, err := newLifeline(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLifeline(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watchServer(next)
+	defer w.Close()
+	l.end(nil)
+	die(l)
+	dead.end(errors.New("of another"))
+	die(dead)
+	if err := w.wait(t.Context(), quietly); err != nil {
+		t.Error(err)
 	}
 }

@@ -71,7 +71,7 @@ func serveLogged(st *stage, log *slog.Logger, logFile *os.File) error {
 	}
 	var alive *lifeline
 	if e, ok, _ := findMount(s.Mountpoint); ok {
-		if alive, err = newLifeline(e.Dev); err != nil {
+		if alive, err = newLifeline(e); err != nil {
 			log.Warn("ftpfs umount won't be able to wait for this process", "err", err)
 		}
 	}
