@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"regexp"
 	"time"
 
 	"ftpfs/cache"
@@ -16,6 +18,18 @@ func refusesAppend(err error) bool {
 	var reply *ftpconn.ReplyError
 	return errors.As(err, &reply) && !ftpconn.IsLost(err) && !errors.Is(err, ftpconn.ErrNoSpace) && !errors.Is(err, ftpconn.ErrQuota) &&
 		!errors.Is(err, ftpconn.ErrTooMany) && !errors.Is(err, ftpconn.ErrLogin) && !errors.Is(err, ftpconn.ErrDataMode)
+}
+
+// reForbidden is what vsftpd 3.0.3 says of a command that it is told to refuse (cmds_denied), whatever the file, and FileZilla Server
+// to users who may not append.
+var reForbidden = regexp.MustCompile(`(?i)^permission denied\.?$`)
+
+// deniesFile says that a refusal of APPE is surely for the file, so that STOR would be refused as well. vsftpd 3.0.3 and Pure-FTPd
+// 1.0.50 say 553, ProFTPD 1.3.8 and others 550.
+func deniesFile(err error) bool {
+	var reply *ftpconn.ReplyError
+	return errors.Is(err, fs.ErrPermission) && errors.As(err, &reply) &&
+		(reply.Code == 553 || reply.Code == 550 && !reForbidden.MatchString(reply.Text))
 }
 
 // whole sends the whole file by STOR, after what is only on the server was fetched.

@@ -289,7 +289,7 @@ func (u *upload) attempts(ctx context.Context) error {
 			}
 		} else if plan.Kind == cache.AppendFrom && !noAppend {
 			err = u.append(ctx, p, plan)
-			if refusesAppend(err) {
+			if refusesAppend(err) && !deniesFile(err) {
 				noAppend, err = true, errRetry
 			}
 		} else {
