@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"ftpfs/ftpconn"
@@ -118,6 +119,11 @@ type forgettingUpload struct {
 }
 
 func (u *forgettingUpload) Write(p []byte) (int, error) { return u.Upload.Write(p) }
+
+// SendFile implements ftpconn.FileSender.
+func (u *forgettingUpload) SendFile(f *os.File, off, n int64) (int64, error) {
+	return ftpconn.SendFile(u.Upload, f, off, n)
+}
 
 func (u *forgettingUpload) Close() error {
 	defer u.blocks.Forget(u.path)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	gopath "path"
 
 	"ftpfs/ftpconn"
@@ -71,6 +72,13 @@ type metaUpload struct {
 func (u *metaUpload) Write(p []byte) (int, error) {
 	n, err := u.next.Write(p)
 	u.written += int64(n)
+	return n, err
+}
+
+// SendFile implements ftpconn.FileSender.
+func (u *metaUpload) SendFile(f *os.File, off, n int64) (int64, error) {
+	n, err := ftpconn.SendFile(u.next, f, off, n)
+	u.written += n
 	return n, err
 }
 

@@ -25,24 +25,27 @@ func (d *diskCopy) use(op func(*os.File) error) error {
 			return op(d.file)
 		}
 		d.mu.RUnlock()
-		if err := d.wake(); err != nil {
+		if _, err := d.open(); err != nil {
 			return err
 		}
 	}
 }
 
-func (d *diskCopy) wake() error {
+// open returns the open file, which is good until the next rest or Close.
+func (d *diskCopy) open() (*os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return os.ErrClosed
+		return nil, os.ErrClosed
 	}
 	if d.file != nil {
-		return nil
+		return d.file, nil
 	}
 	file, err := d.root.OpenFile(d.name, os.O_RDWR, 0)
-	d.file = file
-	return err
+	if err == nil {
+		d.file = file
+	}
+	return file, err
 }
 
 // rest gives the descriptor back until the next use.
@@ -87,7 +90,7 @@ func (d *diskCopy) Close() error {
 	return err
 }
 
-// Rest gives the descriptor of the local copy back until it is read or written again.
+// Rest gives the descriptor of the local copy back until it is read or written again. No Stream of it may be in use.
 func (f *SpoolFile) Rest() {
 	d, ok := f.file.(*diskCopy)
 	if !ok {

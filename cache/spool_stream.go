@@ -52,16 +52,10 @@ func (s *Stream) Next(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	start := s.pos
-	end := min(start+int64(len(p)), f.known.RunEnd(start), f.size)
-	switch {
-	case f.closed:
-		return 0, f.errorf("read", start, os.ErrClosed)
-	case s.rewritten:
-		return 0, f.errorf("read", start, ErrRewritten)
-	case end <= start:
-		return 0, nil
+	end, err := s.stepLocked(int64(len(p)))
+	if err != nil || end == start {
+		return 0, err
 	}
-	s.pos, s.high = end, max(s.high, end) // at once, so that a change during the read is noticed
 	f.mu.Unlock()
 	n, err := f.file.ReadAt(p[:end-start], start)
 	f.mu.Lock()
@@ -73,6 +67,54 @@ func (s *Stream) Next(p []byte) (int, error) {
 		return 0, f.readError(start, err)
 	}
 	return n, nil
+}
+
+// stepLocked moves on over what is local at the position, most bytes at most, and returns the new one.
+func (s *Stream) stepLocked(most int64) (int64, error) {
+	f := s.f
+	start := s.pos
+	end := min(start+most, f.known.RunEnd(start), f.size)
+	switch {
+	case f.closed:
+		return start, f.errorf("read", start, os.ErrClosed)
+	case s.rewritten:
+		return start, f.errorf("read", start, ErrRewritten)
+	case end <= start:
+		return start, nil
+	}
+	s.pos, s.high = end, max(s.high, end) // at once, so that a change during the read is noticed
+	return end, nil
+}
+
+// Lend is Next without a copy: the n bytes at off in file, the local copy itself, which is to be read from only. 0, and
+// nothing done, if there are fewer than least, or no such file. What was lent may change until whoever it is lent to has
+// taken it: Steady, asked then, says that it didn't.
+func (s *Stream) Lend(least, most int64) (file *os.File, off, n int64, err error) {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, ok := f.file.(*diskCopy)
+	start := s.pos
+	if !ok || f.closed || min(f.known.RunEnd(start), f.size)-start < least {
+		return nil, start, 0, nil
+	}
+	if file, err = d.open(); err != nil {
+		return nil, start, 0, f.errorf("open", start, err)
+	}
+	end, err := s.stepLocked(most)
+	return file, start, end - start, err
+}
+
+// Steady is Intact, and that nothing of what was given out is being changed at this moment.
+func (s *Stream) Steady() bool {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	for _, c := range s.f.claims {
+		if c.Off < s.high {
+			return false
+		}
+	}
+	return !s.rewritten
 }
 
 // Pos returns the offset of the next byte to be read.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
+	"sync"
 	"time"
 
 	"ftpfs/cache"
@@ -178,6 +180,17 @@ type sent struct {
 	begun bool       // if it failed: the server had begun to store
 }
 
+// What is sent is copied in pieces of sendBuffer bytes at most, or lent: from lendUpload bytes on, where that costs less, and up
+// to maxLent at once.
+const (
+	sendBuffer = 256 << 10
+	lendUpload = 64 << 10
+	maxLent    = 1 << 20
+)
+
+// sendBuffers keeps buffers for the next upload: many are of small files.
+var sendBuffers = sync.Pool{New: func() any { return new([sendBuffer]byte) }}
+
 // send makes one store of what is local from off on, where st is. It follows a writer until finish, and ends
 // when everything is sent and checked.
 func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sent, err error) {
@@ -206,24 +219,43 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 			}
 		}
 	}()
-	buf := make([]byte, 256<<10)
-	finish := u.finish
+	buf := sendBuffers.Get().(*[sendBuffer]byte)
+	defer sendBuffers.Put(buf)
+	finish, lent := u.finish, false
 	for {
 		changed := u.copy.Changed()
-		n, err := st.Next(buf)
+		var file *os.File
+		var off, n int64
+		if !u.copies {
+			file, off, n, err = st.Lend(lendUpload, maxLent)
+		}
+		if n == 0 && err == nil {
+			var m int
+			m, err = st.Next(buf[:])
+			file, n = nil, int64(m)
+		}
 		switch {
 		case errors.Is(err, cache.ErrRewritten):
 			return done, errRetry
 		case err != nil:
 			return done, err
 		case n > 0:
-			if _, err := up.Write(buf[:n]); err != nil {
+			if file != nil {
+				lent = true
+				_, err = ftpconn.SendFile(up, file, off, n)
+			} else {
+				_, err = up.Write(buf[:n])
+			}
+			switch {
+			case errors.Is(err, ftpconn.ErrSource):
+				return done, fmt.Errorf("local copy of %q: %w", f.n.shownPath(), err)
+			case err != nil:
 				if verdict := up.Close(); verdict != nil {
 					return done, verdict
 				}
 				return done, err
 			}
-			u.advance(int64(n))
+			u.advance(n)
 			if ctx.Err() != nil {
 				return done, ctx.Err()
 			}
@@ -239,6 +271,10 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 				}
 				if err != nil {
 					return done, err
+				}
+				if lent && !st.Steady() { // the server may have some of what was written meanwhile
+					u.copies = true
+					return done, errRetry
 				}
 				done.plan = plan
 				return done, nil

@@ -28,6 +28,7 @@ type upload struct {
 	started atomic.Bool  // something was sent: the server may have the file
 	timed   bool         // the time that the file is to have was set along with its end; of the goroutine
 	parked  atomic.Bool  // streaming did not work out: the writer doesn't wait for it any more
+	copies  bool         // nothing is lent: it was changed on its way once; of the goroutine
 	again   patience     // of run
 
 	placed bool // it uses its file's path; guarded by places.mu

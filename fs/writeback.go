@@ -322,7 +322,11 @@ func (f *file) deliver(ctx context.Context) error {
 			f.t.log.Error("an upload behind its close was refused; the content stays on this machine, and is sent again from time to time",
 				"path", f.n.shownPath(), "local copy", copy.LocalPath(), "err", err)
 		}
-		copy.Rest()
+		f.mu.Lock()
+		if f.job == nil && f.copy == copy {
+			copy.Rest()
+		}
+		f.mu.Unlock()
 		return err
 	}
 }

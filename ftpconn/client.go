@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -280,6 +281,17 @@ func (e *explainedUpload) Write(b []byte) (int, error) {
 		return n, e.err
 	}
 	return n, nil
+}
+
+// SendFile implements FileSender.
+func (e *explainedUpload) SendFile(f *os.File, off, n int64) (int64, error) {
+	n, err := e.u.SendFile(f, off, n)
+	e.cl.traffic.sent.Add(n)
+	if err != nil && !errors.Is(err, ErrSource) {
+		e.Close()
+		return n, e.err
+	}
+	return n, err
 }
 
 func (e *explainedUpload) Close() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 )
 
@@ -72,6 +73,22 @@ type Upload interface {
 	// Begun says, after a failure of Write or Close, that the server had begun to store (1yz): what it has under the
 	// name since then is, for Replace, the beginning of what was written.
 	Begun() bool
+}
+
+// FileSender is an Upload that takes bytes from a file of this machine without copying them, where the connection allows that.
+type FileSender interface {
+	// SendFile is Write of the n bytes of f at off, all of which have to be there. When it returns they are on their way, and are
+	// taken from f until Close returns: what is changed in f meanwhile may arrive. ErrSource: f
+	// can't be read there, and the upload is as complete as n says.
+	SendFile(f *os.File, off, n int64) (int64, error)
+}
+
+// SendFile is u's own SendFile, or reads and writes.
+func SendFile(u Upload, f *os.File, off, n int64) (int64, error) {
+	if s, ok := u.(FileSender); ok {
+		return s.SendFile(f, off, n)
+	}
+	return copyFile(u, f, off, n)
 }
 
 // StoreMode says where an upload's bytes go.

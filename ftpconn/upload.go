@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,8 @@ type upload struct {
 	back    func(error)
 	used    func()
 	leaving func() (over func()) // called when the upload is broken off, over when the server has ended it
-	bytes   chan []byte          // to the library
-	taken   chan struct{}        // it has sent the piece
+	pieces  chan piece           // to the library
+	taken   chan taken           // it has sent the piece
 	running chan struct{}        // closed when the transfer command was sent
 	ended   chan struct{}        // the library is done; err and begun are set
 	err     error
@@ -30,6 +31,19 @@ type upload struct {
 	busy atomic.Bool
 	// aborted is why, if the end came from here
 	aborted atomic.Pointer[error]
+}
+
+// piece is what is sent at once: p, or n bytes of file at off.
+type piece struct {
+	p      []byte
+	file   *os.File
+	off, n int64
+}
+
+// taken is what became of a piece. err is of the file alone.
+type taken struct {
+	n   int64
+	err error
 }
 
 // store starts STOR or APPE.
@@ -48,7 +62,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 	d.hasty = mode == Replace && c.hastens()
 	u := &upload{
 		c: c, d: d, path: path,
-		bytes: make(chan []byte), taken: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}),
+		pieces: make(chan piece), taken: make(chan taken), running: make(chan struct{}), ended: make(chan struct{}),
 	}
 	u.last.Store(time.Now().UnixNano())
 	go func() {
@@ -90,14 +104,21 @@ func (u *upload) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 // WriteTo is called by the library with the data connection.
 func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
 	close(u.running)
-	for p := range u.bytes {
-		m, err := w.Write(p)
-		n += int64(m)
-		u.sent = n
-		if err != nil {
-			return n, err
+	for p := range u.pieces {
+		var t taken
+		if p.file != nil {
+			t.n, t.err = u.d.sendFile(p.file, p.off, p.n)
+		} else {
+			var m int
+			m, t.err = w.Write(p.p)
+			t.n = int64(m)
 		}
-		u.taken <- struct{}{}
+		n += t.n
+		u.sent = n
+		if t.err != nil && !errors.Is(t.err, ErrSource) {
+			return n, t.err
+		}
+		u.taken <- t
 	}
 	return n, nil
 }
@@ -106,17 +127,31 @@ func (u *upload) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	n, err := u.give(piece{p: p})
+	return int(n), err
+}
+
+// SendFile implements FileSender.
+func (u *upload) SendFile(f *os.File, off, n int64) (int64, error) {
+	if n <= 0 {
+		return 0, nil
+	}
+	return u.give(piece{file: f, off: off, n: n})
+}
+
+// give hands a piece to the library and waits until it is sent.
+func (u *upload) give(p piece) (int64, error) {
 	u.busy.Store(true)
 	u.used()
 	defer func() { u.last.Store(time.Now().UnixNano()); u.busy.Store(false) }()
 	select {
-	case u.bytes <- p:
+	case u.pieces <- p:
 	case <-u.ended:
 		return 0, u.failed()
 	}
 	select {
-	case <-u.taken:
-		return len(p), nil
+	case t := <-u.taken:
+		return t.n, t.err
 	case <-u.ended:
 		return 0, u.failed()
 	}
@@ -143,7 +178,7 @@ func (u *upload) Close() error {
 // end ends the data and, once the library is done, gives the session back after behind.
 func (u *upload) end(behind func()) {
 	u.once.Do(func() {
-		close(u.bytes)
+		close(u.pieces)
 		<-u.ended
 		behind()
 		u.back(u.err)
@@ -184,7 +219,7 @@ func (u *upload) stop(why error) {
 				c.l.settleAny(run)
 			}
 			u.d.abort()
-			close(u.bytes)
+			close(u.pieces)
 			t := time.AfterFunc(settleTime, func() { c.broken.Store(true); c.l.fail(errAborted) })
 			<-u.ended
 			t.Stop()
