@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"path"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 
 	firstLatePause   = time.Second      // before the queue goes on after its server was lost, doubling up to
 	longestLatePause = 30 * time.Second // this
+	// maxBehind is how many files may wait, at some 3 kB of memory each, before a close() waits for its own upload.
+	maxBehind = 20_000
 	// refusedPause is how long a file that the server refused waits for the next attempt: somebody may have made room.
 	refusedPause = 2 * time.Minute
 )
@@ -68,6 +71,9 @@ func (f *file) putOff(ctx context.Context) error {
 	f.mu.Unlock()
 	if _, err := f.n.settledPath(ctx); err != nil {
 		return err
+	}
+	if f.t.later.crowded() {
+		return f.upload(ctx)
 	}
 	f.keepTime()
 	if err := f.journal(copy); err != nil {
@@ -308,6 +314,9 @@ func (f *file) deliver(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if !broken(err) && f.homeless(ctx, err) {
+			continue
+		}
 		f.mu.Lock()
 		gone := f.gone || f.away || f.copy != copy
 		first := f.late == nil
@@ -329,6 +338,21 @@ func (f *file) deliver(ctx context.Context) error {
 		f.mu.Unlock()
 		return err
 	}
+}
+
+// homeless gives up a file whose upload was refused because others have removed its directory: nobody could reach it. The
+// content is kept on this machine.
+func (f *file) homeless(ctx context.Context, err error) bool {
+	p, pathErr := f.n.path()
+	if pathErr != nil {
+		return false
+	}
+	if _, dirErr := f.t.fresh(ctx, path.Dir(p), 0); !notThere(dirErr) {
+		return false
+	}
+	f.t.untold(p, fmt.Errorf("its directory was removed on the server: %w", err))
+	f.abandon()
+	return true
 }
 
 // writersLocked says that somebody has the file open for writing.
@@ -363,6 +387,13 @@ func (f *file) retire() {
 		base.close()
 	}
 	f.n.unpin()
+}
+
+// crowded says that no more files should wait.
+func (w *writeback) crowded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)+len(w.resting) >= maxBehind
 }
 
 // room waits, after ENOSPC of the local disk, for an upload of the queue to end, which frees some. False if there is none to wait for.

@@ -365,6 +365,53 @@ func TestWritebackLeavesAServersFileAlone(t *testing.T) {
 	}
 }
 
+// TestWritebackIntoARemovedDirectory keeps what has no place on the server any more.
+func TestWritebackIntoARemovedDirectory(t *testing.T) {
+	s := newLateSite(t)
+	must(t, os.Mkdir(s.at("d"), 0o755))
+	s.write(t, "d/f", "text")
+	must(t, os.Remove(filepath.Join(s.dir, "d")))
+	s.gate.open(nil)
+	waitFor(t, "the queue", func() bool { return s.Backlog().Files == 0 })
+	kept, _ := filepath.Glob(filepath.Join(s.t.opt.SpoolDir, "lost+found", "*d%f"))
+	if len(kept) != 1 {
+		t.Fatalf("kept: %v", kept)
+	}
+	if got := read(t, kept[0]); got != "text" {
+		t.Errorf("%q", got)
+	}
+	if err := s.PendingErr(); err == nil || !strings.Contains(err.Error(), "/d/f") {
+		t.Errorf("reported: %v", err)
+	}
+}
+
+// TestWritebackKeepsADirectorysTime has a time set on a directory in which files wait, as cp -a does.
+func TestWritebackKeepsADirectorysTime(t *testing.T) {
+	s := newLateSite(t)
+	must(t, os.Mkdir(s.at("d"), 0o755))
+	for i := range 5 {
+		s.write(t, fmt.Sprint("d/f", i), "text")
+	}
+	when := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	must(t, os.Chtimes(s.at("d"), when, when))
+	check := func(where string) {
+		t.Helper()
+		if info, err := os.Stat(where); err != nil || !info.ModTime().Equal(when) {
+			t.Errorf("%s: %v, %v", where, info.ModTime(), err)
+		}
+	}
+	check(s.at("d"))
+	s.gate.open(nil)
+	waitFor(t, "the uploads", func() bool { return s.Backlog().Files == 0 })
+	check(s.at("d"))
+	check(filepath.Join(s.dir, "d"))
+	s.write(t, "d/new", "text")
+	waitFor(t, "the upload", func() bool { return s.Backlog().Files == 0 })
+	if info, err := os.Stat(s.at("d")); err != nil || info.ModTime().Equal(when) {
+		t.Errorf("a new file leaves the time of its directory as it was (%v)", err)
+	}
+}
+
 func TestConflictNames(t *testing.T) {
 	at := time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC)
 	for p, want := range map[string]string{

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ const fsxMax = 256 << 10
 // the same at each look, on the mount all the time, on the server after each fsync() and close().
 // The name and the idea are those of the exerciser that filesystems are tested with since 1991.
 type fsx struct {
+	late  bool // writeback: closed files are on the server later
 	d     *toolDir
 	seed  uint64
 	rnd   *rand.Rand
@@ -51,7 +53,8 @@ var fsxOps = []struct {
 // runFsx makes n operations on a file of d.
 func runFsx(d *toolDir, seed uint64, n int) {
 	d.t.Helper()
-	x := &fsx{d: d, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), name: "f"}
+	late := slices.Contains(d.m.options, "writeback")
+	x := &fsx{d: d, late: late, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), name: "f"}
 	sum := 0
 	for _, op := range fsxOps {
 		sum += op.weight
@@ -118,8 +121,23 @@ func (x *fsx) close() {
 		first, second = second, first
 	}
 	x.must(first.Close())
-	x.look()
+	x.lookClosed()
 	x.must(second.Close())
+	x.lookClosed()
+}
+
+// lookClosed is look behind a close(), which with writeback is soon enough after sync(1) only.
+func (x *fsx) lookClosed() {
+	x.d.t.Helper()
+	if x.late {
+		if x.rnd.IntN(2) == 0 {
+			return
+		}
+		d, err := os.Open(x.d.mnt)
+		x.must(err)
+		x.must(d.Sync())
+		x.must(d.Close())
+	}
 	x.look()
 }
 
@@ -374,7 +392,7 @@ func TestFsx(t *testing.T) {
 	eachServer(t, func(t *testing.T, kind ftptest.Kind) {
 		runFsx(mountServer(t, startServer(t, kind, ftptest.Options{})).dir(t, "d"), uint64(seed), n)
 	})
-	for _, options := range []string{"upload=atomic", "ttl=0,mem_cache=0,prefetch=off,max_conns=1"} {
+	for _, options := range []string{"writeback", "upload=atomic", "ttl=0,mem_cache=0,prefetch=off,max_conns=1"} {
 		t.Run(options, func(t *testing.T) {
 			t.Parallel()
 			runFsx(mountServer(t, startServer(t, ftptest.VSFTPD, ftptest.Options{}), options).dir(t, "d"), uint64(seed)+1, n/2)

@@ -121,6 +121,9 @@ func waitForEnd(mountpoint string, m *site, gone <-chan struct{}, signals <-chan
 		return nil
 	case <-signals:
 		_ = unmount(mountpoint, true)
+		if b := m.mounted.Backlog(); b.Files > 0 {
+			return fmt.Errorf("ended by a second signal; %s wait for the next mount of the same URL", countFiles(b.Files, b.Bytes))
+		}
 		return errors.New("ended by a second signal; what was being written is lost")
 	}
 }
