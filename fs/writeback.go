@@ -22,7 +22,7 @@ const (
 
 	firstLatePause   = time.Second      // before the queue goes on after its server was lost, doubling up to
 	longestLatePause = 30 * time.Second // this
-	// maxBehind is how many files may wait, at some 3 kB of memory each, before a close() waits for its own upload.
+	// maxBehind is how many files may wait, at some 5 kB of memory each, before a close() waits for its own upload.
 	maxBehind = 20_000
 	// refusedPause is how long a file that the server refused waits for the next attempt: somebody may have made room.
 	refusedPause = 2 * time.Minute
