@@ -275,3 +275,58 @@ func TestPreemptedDownloadGoesOn(t *testing.T) {
 		t.Error("content differs")
 	}
 }
+
+// A download that gave its session away while nobody read goes on with the same file only, however young what is known of it.
+func TestDownloadThatWasGivenUpKeepsItsVersion(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		s := newSite(t, func(o *Options) { o.TTL = time.Hour })
+		want := pattern(1 << 20)
+		p := s.put(t, "f", string(want))
+		gone := make(chan struct{})
+		s.remote.set(func() {
+			s.remote.retrieved = func(_ string, d ftpconn.Download) ftpconn.Download {
+				return &closingDownload{&cutDownload{d, 100_000, ftpconn.ErrPreempted}, gone}
+			}
+		})
+		f, err := os.Open(p)
+		must(t, err)
+		defer f.Close()
+		got := make([]byte, 1000)
+		_, err = io.ReadFull(f, got)
+		must(t, err)
+		select {
+		case <-gone:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the download goes on")
+		}
+		s.remote.set(func() { s.remote.retrieved = nil })
+		if replaced {
+			s.put(t, "new", strings.Repeat("z", 1<<20))
+			later := time.Now().Add(time.Minute)
+			must(t, os.Chtimes(filepath.Join(s.dir, "new"), later, later))
+			must(t, os.Rename(filepath.Join(s.dir, "new"), filepath.Join(s.dir, "f")))
+		}
+		rest, err := io.ReadAll(f)
+		got = append(got, rest...)
+		switch {
+		case replaced && !errors.Is(err, syscall.ESTALE):
+			t.Errorf("reading on in another file: %d bytes, %v", len(got), err)
+		case !replaced && err != nil:
+			t.Errorf("reading on: %v", err)
+		}
+		if !bytes.HasPrefix(want, got) || !replaced && len(got) < len(want) {
+			t.Errorf("%d bytes that aren't all of this file", len(got))
+		}
+	}
+}
+
+// closingDownload tells of its end.
+type closingDownload struct {
+	ftpconn.Download
+	closed chan struct{}
+}
+
+func (d *closingDownload) Close() error {
+	defer close(d.closed)
+	return d.Download.Close()
+}

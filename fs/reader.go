@@ -73,6 +73,12 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 			continue
 		}
 		s, err := r.stream(ctx, pos, len(dest)-n, from)
+		if err != nil && broken(err) && !r.isClosed() { // whether the file is the same can't be told, at present
+			err = again.wait(ctx, err)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return n, err
 		}
@@ -126,7 +132,7 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 			if err := again.wait(ctx, err); err != nil {
 				return n, err
 			}
-			if err = r.recheck(ctx, off+int64(n), broke); err != nil && !broken(err) {
+			if err = r.recheck(ctx, s, off+int64(n), broke); err != nil && !broken(err) {
 				return n, err
 			}
 		}
@@ -227,7 +233,17 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*sou
 			continue
 		}
 		aged := r.opened > 0 && time.Since(r.checked) > max(r.n.t.opt.TTL, time.Second)
+		over, why := r.givenUpLocked()
 		r.mu.Unlock()
+		if over != nil {
+			if err := r.recheck(ctx, over, pos, why); err != nil {
+				return nil, err
+			}
+			r.mu.Lock()
+			over.asked = true
+			r.mu.Unlock()
+			continue
+		}
 		if aged {
 			if err := r.compare(ctx, pos, r.n.t.opt.TTL, nil); err != nil {
 				return nil, err
@@ -243,12 +259,30 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*sou
 	}
 }
 
-// recheck looks whether the file is still the same after a download broke at pos with err.
-func (r *reader) recheck(ctx context.Context, pos int64, err error) error {
-	if madeRoom(err) {
-		return r.compare(ctx, pos, r.n.t.opt.TTL, err)
+// recheck looks whether the file is still the same after s, a download of it, broke at pos with err.
+func (r *reader) recheck(ctx context.Context, s *source, pos int64, err error) error {
+	switch {
+	case givenUp(err):
+		r.mu.Lock()
+		ver := r.ver
+		r.mu.Unlock()
+		if !ver.exact() {
+			break
+		}
+		// The server's own word, for the price of one round trip: the download that was given up had its file open there, and the
+		// next one opens what has the name now.
+		switch now, lookErr := s.look(ctx); {
+		case lookErr == nil && now.same(ver):
+			return nil
+		case lookErr != nil && (ctx.Err() != nil || broken(lookErr)):
+			return lookErr
+		case lookErr == nil || notThere(lookErr):
+			return r.compare(ctx, pos, 0, err)
+		}
+	case !madeRoom(err):
+		return r.compare(ctx, pos, 0, err)
 	}
-	return r.compare(ctx, pos, 0, err)
+	return r.compare(ctx, pos, r.n.t.opt.TTL, err)
 }
 
 // compare asks for the file's entry, not older than maxAge, and returns ErrStale if it is of another

@@ -1,10 +1,12 @@
 package fs
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"ftpfs/cache"
+	"ftpfs/ftpconn"
 )
 
 const (
@@ -31,6 +33,7 @@ type source struct {
 	high    int64             // furthest end of a read
 	broken  bool              // no more will come
 	spent   bool              // broken, and to be taken out next
+	asked   bool              // given up, and the file was seen to be the same since
 }
 
 // paysLocked says that a download is worth a session while nobody reads from it: it was read in order for a while. The
@@ -65,6 +68,20 @@ func (r *reader) brokenLocked(pos int64) int64 {
 		}
 	}
 	return -1
+}
+
+// givenUp says that a download was ended with err to free its session.
+func givenUp(err error) bool { return errors.Is(err, errIdle) || errors.Is(err, ftpconn.ErrPreempted) }
+
+// givenUpLocked returns a download that was given up while nobody read, and why: the next one must not go on with another
+// file of the same name.
+func (r *reader) givenUpLocked() (*source, error) {
+	for _, s := range r.streams {
+		if err := s.ending(); !s.broken && !s.asked && givenUp(err) {
+			return s, err
+		}
+	}
+	return nil, nil
 }
 
 // start opens a download for pos, unless another read did so meanwhile: there, or where another broke (from, else -1) if that is
@@ -170,6 +187,13 @@ func (r *reader) used(s *source, off int64, parts ...[]byte) {
 			off += int64(len(p))
 		}
 	}
+}
+
+// ending returns why no more will come, nil while that isn't so.
+func (s *stream) ending() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // holds says that what is at off has come.
