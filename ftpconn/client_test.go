@@ -470,3 +470,29 @@ func TestConnectOpensASecondSession(t *testing.T) {
 		}
 	}
 }
+
+// A writer that goes on just when its upload is given up for others is told so.
+func TestGivenUpUploadTellsItsWriter(t *testing.T) {
+	s := ftptest.NewServer(t, ftptest.Options{})
+	cfg := at(s.Addr(), s.User, s.Password)
+	cfg.MaxConns = 1
+	cl := clientOf(t, cfg)
+	for range 10 {
+		up, err := cl.Store(t.Context(), "/f", Replace, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up.(*explainedUpload).u.last.Store(0)
+		if _, err := cl.Stat(t.Context(), "/"); err != nil { // needs the session
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := up.Write([]byte("late")); !errors.Is(err, ErrPreempted) {
+				t.Errorf("writing: %v", err)
+			}
+		}
+		if err := up.Close(); !errors.Is(err, ErrPreempted) {
+			t.Errorf("closing: %v", err)
+		}
+	}
+}

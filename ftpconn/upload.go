@@ -18,7 +18,8 @@ type upload struct {
 	back    func(error)
 	used    func()
 	leaving func() (over func()) // called when the upload is broken off, over when the server has ended it
-	pieces  chan piece           // to the library
+	pieces  chan piece           // to the library; never closed: the end may come from elsewhere than the writer
+	over    chan struct{}        // closed when no more pieces come
 	taken   chan taken           // it has sent the piece
 	running chan struct{}        // closed when the transfer command was sent
 	ended   chan struct{}        // the library is done; err and begun are set
@@ -62,7 +63,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 	d.hasty = mode == Replace && c.hastens()
 	u := &upload{
 		c: c, d: d, path: path,
-		pieces: make(chan piece), taken: make(chan taken), running: make(chan struct{}), ended: make(chan struct{}),
+		pieces: make(chan piece), over: make(chan struct{}), taken: make(chan taken), running: make(chan struct{}), ended: make(chan struct{}),
 	}
 	u.last.Store(time.Now().UnixNano())
 	go func() {
@@ -104,7 +105,13 @@ func (u *upload) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 // WriteTo is called by the library with the data connection.
 func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
 	close(u.running)
-	for p := range u.pieces {
+	for {
+		var p piece
+		select {
+		case p = <-u.pieces:
+		case <-u.over:
+			return n, nil
+		}
 		var t taken
 		if p.file != nil {
 			t.n, t.err = u.d.sendFile(p.file, p.off, p.n)
@@ -120,7 +127,6 @@ func (u *upload) WriteTo(w io.Writer) (n int64, err error) {
 		}
 		u.taken <- t
 	}
-	return n, nil
 }
 
 func (u *upload) Write(p []byte) (int, error) {
@@ -178,7 +184,7 @@ func (u *upload) Close() error {
 // end ends the data and, once the library is done, gives the session back after behind.
 func (u *upload) end(behind func()) {
 	u.once.Do(func() {
-		close(u.pieces)
+		close(u.over)
 		<-u.ended
 		behind()
 		u.back(u.err)
@@ -219,7 +225,7 @@ func (u *upload) stop(why error) {
 				c.l.settleAny(run)
 			}
 			u.d.abort()
-			close(u.pieces)
+			close(u.over)
 			t := time.AfterFunc(settleTime, func() { c.broken.Store(true); c.l.fail(errAborted) })
 			<-u.ended
 			t.Stop()
