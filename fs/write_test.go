@@ -410,6 +410,21 @@ func TestMmapWriteReachesTheServer(t *testing.T) {
 	}
 }
 
+func TestFsyncByAReaderIsForWhatOthersWrote(t *testing.T) {
+	s := newSite(t)
+	p := filepath.Join(s.mnt, "f")
+	w, err := os.Create(p)
+	must(t, err)
+	defer w.Close()
+	_, err = w.WriteString("written")
+	must(t, err)
+	r, err := os.Open(p) // as sync(1) does
+	must(t, err)
+	must(t, r.Sync())
+	s.onServer(t, "f", "written")
+	must(t, r.Close())
+}
+
 func TestTimeSetBeforeCloseHolds(t *testing.T) {
 	s := newSite(t)
 	p := filepath.Join(s.mnt, "f")

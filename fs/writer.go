@@ -341,7 +341,7 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 
 var _ = (fusefs.FileFsyncer)((*handle)(nil))
 
-// Fsync returns when the server has what was written, by whoever, or has refused it.
+// Fsync returns when the server has what was written, by whoever, or has refused it: sync(1) opens a file to read it.
 func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
 	return h.sync(ctx, "fsync", h.f.fsync)
 }
