@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -185,53 +184,4 @@ func TestToolsBrokenTransfers(t *testing.T) {
 			d.wantErrno("452", err, syscall.ENOSPC)
 		})
 	})
-}
-
-// TestToolsKilledAtomicUpload kills the program in the middle of an upload. The file is what it was, and the next mount
-// removes the temporary one.
-func TestToolsKilledAtomicUpload(t *testing.T) {
-	old, data := []byte("old content\n"), noise(7, 4<<20)
-	proxy, d := proxied(t, ftptest.VSFTPD, func(s *ftptest.Server) { s.WriteFile("d/f", old) }, "upload=atomic")
-	proxy.On("STOR").StallData(1 << 20)
-	if err := os.WriteFile(d.tmp+"/data", data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), toolLimit)
-	defer cancel()
-	cmd := d.command(ctx, `cp "$TMP/data" "$MNT/f"`) // a shell's redirection closes a copy of the emptied file first
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	temps := func() []string {
-		names, err := filepath.Glob(filepath.Join(d.srv, ".ftpfs-upload-*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return names
-	}
-	until := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain for %s", what)
-			}
-		}
-	}
-	until("the upload to begin", func() bool { return len(temps()) == 1 })
-	for _, pid := range d.m.processes() {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("the writer was told of success")
-	}
-	until("the program to end", func() bool { return len(d.m.processes()) == 0 })
-	d.onServer("f", old)
-	proxy.ClearRules()
-	d.m.begin()
-	until("the temporary file to be removed", func() bool { return len(temps()) == 0 })
-	d.both("f", old)
-	d.sh(`cp "$TMP/data" "$MNT/f"`)
-	d.both("f", data)
 }
