@@ -49,7 +49,8 @@
 // Hard links can't be made, nor symlinks where the server has no command for them, and devices don't exist: EPERM, as on
 // filesystems without them.
 // chown to anybody but the owner that is shown: EPERM. Extended attributes, O_TMPFILE, holes: EOPNOTSUPP. Names with CR, LF
-// or NUL: EINVAL, nothing sent. File locks are the kernel's, within this machine. O_EXCL
+// or NUL: EINVAL, nothing sent. sync(2) and syncfs(2) (sync -f) wait for nothing: Linux 6.18 asks filesystems of type fuse for neither
+// (FUSE_SYNCFS is for virtiofs and fuseblk), so there is nothing to answer. File locks are the kernel's, within this machine. O_EXCL
 // excludes others on this mount, not other clients: FTP has no exclusive create. Entries that are neither files, directories nor symlinks
 // are shown as files of mode 0. The types of entries of which the server doesn't say any are looked up one by one.
 //
