@@ -18,7 +18,12 @@ import (
 
 // toolLimit is how long one script of tools may take before it counts as hanging: far more than it needs
 // on a loaded machine.
-const toolLimit = 60 * time.Second
+var toolLimit = func() time.Duration {
+	if long() {
+		return 15 * time.Minute
+	}
+	return 60 * time.Second
+}()
 
 // toolMount is the program with a mount of a server.
 type toolMount struct {
