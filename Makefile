@@ -1,5 +1,6 @@
 # make build   bin/ftpfs, static
 # make test    everything that is tested, on the servers that .ci/setup installs (Debian, Ubuntu)
+# make test-long  the tools on each server, with all that takes hours and much disk
 # make demo    a sample site, mounted: needs Go and FUSE only
 # make bench   measured, beside the other ways to mount FTP (the slow line needs root)
 # make lint    formatting, go vet, direction of imports
@@ -12,7 +13,7 @@ SBINDIR  ?= /sbin
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 1m
 
-.PHONY: build test demo bench lint fuzz install uninstall clean
+.PHONY: build test test-long demo bench lint fuzz install uninstall clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ftpfs ./cmd/ftpfs
@@ -25,6 +26,11 @@ test: lint
 
 demo: build
 	bin/ftpfs demo
+
+# 60 GiB of disk below TMPDIR; FTPFS_FSX_OPS and FTPFS_FSX_SEED say how many operations, and which.
+test-long:
+	.ci/setup
+	FTPFS_LONG=1 $(GO) test -v -timeout 6h -run 'TestFsx|TestTools' ./cmd/ftpfs
 
 # BENCHFLAGS=-quick for a tenth of the size; cmd/bench says what else.
 bench: build
