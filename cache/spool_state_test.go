@@ -291,3 +291,53 @@ func TestStreamOfAClosedFileFails(t *testing.T) {
 		t.Errorf("Next of a closed file: %v, want ErrClosed", err)
 	}
 }
+
+func TestStreamLendsWhatIsLocal(t *testing.T) {
+	f := fileWithBase(t, 20)
+	if err := f.Fill([]byte("0123456789"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s := f.Stream(2)
+	if _, _, n, err := s.Lend(9, 100); n != 0 || err != nil || s.Pos() != 2 {
+		t.Errorf("Lend of at least 9 = %d, %v, at %d; want nothing, at 2", n, err, s.Pos())
+	}
+	file, off, n, err := s.Lend(3, 6)
+	if off != 2 || n != 6 || err != nil || s.Pos() != 8 {
+		t.Fatalf("Lend = %d at %d, %v, then at %d; want 6 at 2, then at 8", n, off, err, s.Pos())
+	}
+	got := make([]byte, n)
+	if _, err := file.ReadAt(got, off); err != nil || string(got) != "234567" {
+		t.Errorf("lent %q, %v; want 234567", got, err)
+	}
+	mustWrite(t, f, "x", 8)
+	if !s.Steady() {
+		t.Error("not steady, and nothing of what was lent has changed")
+	}
+	f.file = &hookedWriter{f.file, func() {
+		if s.Steady() || !s.Intact() {
+			t.Errorf("during a write: steady %v, intact %v; want neither steady nor changed yet", s.Steady(), s.Intact())
+		}
+	}}
+	mustWrite(t, f, "x", 7)
+	if s.Steady() {
+		t.Error("steady after a change")
+	}
+	if _, _, _, err := s.Lend(1, 6); err != nil {
+		t.Errorf("a file that can't be lent: %v", err)
+	}
+	f.file = f.file.(*hookedWriter).diskFile
+	if _, _, n, err := s.Lend(1, 6); n != 0 || !errors.Is(err, ErrRewritten) {
+		t.Errorf("Lend = %d, %v; want ErrRewritten", n, err)
+	}
+}
+
+// hookedWriter calls a function in the middle of a write.
+type hookedWriter struct {
+	diskFile
+	during func()
+}
+
+func (d *hookedWriter) WriteAt(p []byte, off int64) (int, error) {
+	d.during()
+	return d.diskFile.WriteAt(p, off)
+}

@@ -41,6 +41,7 @@ type file struct {
 	setTime time.Time        // to be set behind the upload, zero for none
 	setMode uint32           // to be set behind the upload, if hasMode
 	hasMode bool
+	noPages bool    // see pages
 	gone    bool    // has no name any more
 	away    bool    // about to lose its name: nothing may be uploaded
 	job     *upload // the upload under way
@@ -110,7 +111,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 				return nil, 0, n.t.errno("open", n.shownPath(), err)
 			}
 		}
-		return h, fuse.FOPEN_KEEP_CACHE, 0
+		return h, h.f.pages(flags, fuse.FOPEN_KEEP_CACHE), 0
 	}
 	since := n.t.renames.Load()
 	p, err := n.path()
@@ -154,7 +155,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 			h.drop()
 			return nil, 0, n.t.errno("open", p, err)
 		}
-		return h, 0, 0
+		return h, h.f.pages(flags, 0), 0
 	}
 	if e.Size < 0 {
 		return h, fuse.FOPEN_DIRECT_IO, 0
@@ -171,7 +172,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 	if first && !write && !n.t.blocks().Persistent() {
 		n.t.ahead.begin(p, e)
 	}
-	return h, keep, 0
+	return h, h.f.pages(flags, keep), 0
 }
 
 var _ = (fusefs.NodeCreater)((*node)(nil))
@@ -193,7 +194,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 			e.Name = name
 			i := n.show(c, e, p, 0, out)
 			h := nodeOf(i).openFile(flags, e)
-			return i, h, 0, 0
+			return i, h, h.f.pages(flags, 0), 0
 		} else if err == nil {
 			return nil, nil, 0, syscall.EISDIR
 		} else if !notThere(err) {
@@ -233,7 +234,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	n.stirred(p)
 	f.attr(&out.Attr)
 	out.SetEntryTimeout(n.t.kernelTTL)
-	return i, h, 0, 0
+	return i, h, f.pages(flags, 0), 0
 }
 
 // isLocal says that what this mount shows of the file is not the server's.
@@ -296,6 +297,7 @@ func (f *file) entry() ftpconn.Entry {
 // attr fills out with the file as this mount shows it.
 func (f *file) attr(out *fuse.Attr) {
 	f.t.attr(f.entry(), out)
+	out.Blksize = writeSize
 	if f.isGone() {
 		out.Nlink = 0
 	}

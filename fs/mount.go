@@ -44,6 +44,7 @@ type tree struct {
 
 	noResume     atomic.Bool // the server refuses REST before STOR
 	lost         atomic.Bool // see patience
+	direct       atomic.Bool // see file.pages
 	atomic       atomicity
 	noHash       sync.Once // says in the log that the server has no hash
 	inodes       atomic.Uint64
@@ -99,8 +100,8 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		Debug:         opt.Debug,
 		DirectMount:   os.Geteuid() == 0,
 		// With it open() carries O_TRUNC, instead of a truncate by path behind it that can't be told
-		// from truncate(2).
-		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC,
+		// from truncate(2). For the other one see file.pages.
+		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
 	}
 	if opt.DefaultPermissions {
 		fuseOpt.Options = append(fuseOpt.Options, "default_permissions")
@@ -121,6 +122,7 @@ func Mount(mountpoint string, remote ftpconn.Remote, spool *cache.Spool, opt Opt
 		t.cancel()
 		return nil, fmt.Errorf("mounting at %s: %w", mountpoint, err)
 	}
+	t.direct.Store(server.KernelSettings().Flags64()&fuse.CAP_DIRECT_IO_ALLOW_MMAP != 0)
 	clean, stop := context.WithCancel(t.ctx)
 	t.stopCleaning = stop
 	t.cleaning.Go(func() { t.dropLeftovers(clean) })
