@@ -48,6 +48,7 @@ type Spool struct {
 	mu     sync.Mutex // guards the following fields
 	files  map[*SpoolFile]struct{}
 	serial uint64
+	spares []*diskCopy // empty, for files to come
 	closed bool
 }
 
@@ -88,13 +89,17 @@ func (s *Spool) Create(name string) (*SpoolFile, error) {
 	if s.closed {
 		return nil, fmt.Errorf("spool %s: %w", s.dir, os.ErrClosed)
 	}
-	s.serial++
-	local := path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
-	file, err := s.own.root.OpenFile(local, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("spool %s: local copy of %q: %w", s.dir, name, err)
+	d := s.spareLocked()
+	if d == nil {
+		s.serial++
+		local := path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
+		file, err := s.own.root.OpenFile(local, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("spool %s: local copy of %q: %w", s.dir, name, err)
+		}
+		d = &diskCopy{root: s.own.root, name: local, file: file}
 	}
-	f := newSpoolFile(s, name, local, &diskCopy{root: s.own.root, name: local, file: file})
+	f := newSpoolFile(s, name, d.name, d)
 	s.files[f] = struct{}{}
 	return f, nil
 }
@@ -121,6 +126,7 @@ func (s *Spool) Close() error {
 	for _, f := range files {
 		errs = append(errs, f.end(true))
 	}
+	errs = append(errs, s.dropSpares())
 	return errors.Join(append(errs, s.own.close(s.journal.close()))...)
 }
 

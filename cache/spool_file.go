@@ -41,6 +41,7 @@ type SpoolFile struct {
 	free    *sync.Cond // a claim ended
 	claims  []*Range   // in order of arrival; the first of overlapping ones has the range, the others wait
 	closed  bool
+	moved   bool // the local copy has another name: it is kept
 	size    int64
 	base    int64   // at most size
 	server  int64   // size of the server's file, or unknownSize
@@ -264,6 +265,7 @@ func (f *SpoolFile) end(keepJournaled bool) error {
 		return nil
 	}
 	f.closed = true
+	spare := !f.moved && len(f.streams) == 0 && f.size <= maxSpareSize // who streams may still read from it
 	f.spool.release(f.alloc.Bytes())
 	f.alloc.Clear()
 	clear(f.streams)
@@ -275,6 +277,9 @@ func (f *SpoolFile) end(keepJournaled bool) error {
 	if stay && !keepJournaled {
 		f.Unjournal()
 		stay = false
+	}
+	if d, ok := f.file.(*diskCopy); ok && spare && !stay && f.spool.recycle(d) {
+		stay = true
 	}
 	if err := errors.Join(f.file.Close(), f.spool.forget(f, stay)); err != nil {
 		return fmt.Errorf("local copy of %q: %w", f.name, err)

@@ -30,6 +30,9 @@ func (f *SpoolFile) Keep(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("local copy of %q: %w", f.name, err)
 	}
+	f.mu.Lock()
+	f.moved = true
+	f.mu.Unlock()
 	return kept, f.Close()
 }
 
