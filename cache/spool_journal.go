@@ -371,8 +371,9 @@ func (f *SpoolFile) Journaled() bool { return f.spool.journal.has(path.Base(f.lo
 type Resumed struct {
 	Pending
 	File *SpoolFile
-	// Torn says that it was being changed when that mount ended: it is what had reached the disk.
-	Torn bool
+	// Torn says that it was being changed when that mount ended: it is what had reached the disk. Cut says that it is less than what
+	// was closed.
+	Torn, Cut bool
 }
 
 // Entry returns the server's file that the content is based on.

@@ -229,8 +229,8 @@ func TestJournalAfterACrash(t *testing.T) {
 			switch {
 			case ok != (c.want != ""):
 				t.Errorf("there: %v", ok)
-			case ok && (contentOf(t, r.File) != c.want || r.Torn != c.torn):
-				t.Errorf("%q, torn %v", contentOf(t, r.File), r.Torn)
+			case ok && (contentOf(t, r.File) != c.want || r.Torn != c.torn || r.Cut != (len(c.want) < len("text"))):
+				t.Errorf("%q, torn %v, cut %v", contentOf(t, r.File), r.Torn, r.Cut)
 			}
 		})
 	}

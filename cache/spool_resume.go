@@ -87,14 +87,16 @@ func (s *Spool) adoptOne(from string, p Pending) (r Resumed, err error) {
 		return r, err
 	}
 	r.Pending = p
+	closed := p.Shape.Size
 	p.Shape, r.Torn = p.Shape.onDisk(info.Size())
+	r.Cut = p.Shape.Size < closed
 	r.Pending.Shape = p.Shape
 	s.mu.Lock()
 	s.serial++
 	local := path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
-	closed := s.closed
+	ended := s.closed
 	s.mu.Unlock()
-	if closed {
+	if ended {
 		return r, os.ErrClosed
 	}
 	f := newSpoolFile(s, p.Path, local, &diskCopy{root: s.own.root, name: local})

@@ -41,6 +41,11 @@ func (t *tree) resume() {
 	}
 	var bytes int64
 	for _, r := range list {
+		if r.Cut { // a part of it is no better than what the server has
+			t.untold(r.Path, errors.New("it was being written again when the earlier mount ended, and the rest of it is lost"))
+			t.keep(r.Path, r.File)
+			continue
+		}
 		t.resumeOne(r)
 		bytes += r.File.Size()
 		if r.Torn {

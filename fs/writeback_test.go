@@ -528,6 +528,33 @@ func TestNextMountSendsWhatWaited(t *testing.T) {
 	}
 }
 
+// TestNextMountLeavesWhatWasCut has a crash between the opening of a file that was closed before, which empties it, and its next close.
+func TestNextMountLeavesWhatWasCut(t *testing.T) {
+	dir, spoolDir, log := t.TempDir(), t.TempDir(), testLog(t)
+	spool, err := cache.OpenSpool(spoolDir, 0, log)
+	must(t, err)
+	f, err := spool.Create("/f")
+	must(t, err)
+	_, err = f.WriteAt([]byte("all of it"), 0)
+	must(t, err)
+	must(t, f.Journal(cache.Pending{Site: "test", Path: "/f", ServerSize: 3, Closed: time.Now()}))
+	must(t, os.Truncate(f.LocalPath(), 4))
+	must(t, spool.Close())
+	must(t, os.WriteFile(filepath.Join(dir, "f"), []byte("old"), 0o644))
+	mnt := t.TempDir()
+	m := mountRemote(t, mnt, newDirRemote(dir), func(o *Options) { o.SpoolDir, o.Site = spoolDir, "test" })
+	if got := read(t, filepath.Join(mnt, "f")); got != "old" {
+		t.Errorf("%q", got)
+	}
+	kept, _ := filepath.Glob(filepath.Join(spoolDir, "lost+found", "*%f"))
+	if len(kept) != 1 || read(t, kept[0]) != "all " {
+		t.Errorf("kept: %v", kept)
+	}
+	if err := m.PendingErr(); err == nil || !strings.Contains(err.Error(), "/f") {
+		t.Errorf("reported: %v", err)
+	}
+}
+
 func TestFullSpoolWaitsForUploads(t *testing.T) {
 	s := &site{dir: t.TempDir(), mnt: t.TempDir()}
 	s.remote = newDirRemote(s.dir)

@@ -32,7 +32,7 @@ func (m *site) logStats() (stop func()) {
 // stats is the state of all layers, as groups of attributes.
 func (m *site) stats() []any {
 	pool, traffic := m.client.Stats(), m.client.Traffic()
-	tree := m.mounted.Stats()
+	tree, waiting := m.mounted.Stats(), m.mounted.Backlog()
 	groups := []any{
 		sessionStats(pool),
 		slog.Group("reads", "requests", tree.Reads, "bytes", tree.ReadBytes,
@@ -41,7 +41,8 @@ func (m *site) stats() []any {
 			"disk_hits", tree.Blocks.DiskHits, "disk", tree.Blocks.Disk, "damaged", tree.Blocks.Bad),
 		slog.Group("ahead", "files", tree.Ahead.Files, "used", tree.Ahead.FilesUsed, "missed", tree.Ahead.FilesMissed,
 			"at_open", tree.Ahead.Begun, "listings", tree.Ahead.Lists, "listings_used", tree.Ahead.ListsUsed),
-		slog.Group("uploads", "confirmed", traffic.Uploads, "failed", traffic.UploadsFailed, "sent", traffic.Sent),
+		slog.Group("uploads", "confirmed", traffic.Uploads, "failed", traffic.UploadsFailed, "sent", traffic.Sent,
+			"waiting", waiting.Files, "waiting_bytes", waiting.Bytes),
 	}
 	if m.meta != nil {
 		s := m.meta.Stats()

@@ -102,6 +102,24 @@ func TestToolsWriteback(t *testing.T) {
 	})
 }
 
+// TestToolsWorkOnWriteback has programs with ways of their own work on a mount with writeback; sync(1) brings the rest to the server.
+func TestToolsWorkOnWriteback(t *testing.T) {
+	need(t, "git", "sqlite3", "make", "gcc", "rsync")
+	eachServer(t, func(t *testing.T, kind ftptest.Kind) {
+		_, d := proxied(t, kind, func(s *ftptest.Server) { s.WriteFile("d/x", nil) }, "writeback")
+		d.want(`cd "$MNT"
+			export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+			git init -q repo; cd repo; for i in 1 2 3; do echo $i > f$i; git add .; git commit -qm $i; done; git gc -q; git fsck
+			git clone -q . ../clone; cd ..; git -C clone log --format=%s | tr '\n' ' '
+			for mode in delete wal; do sqlite3 $mode.db "PRAGMA journal_mode=$mode; CREATE TABLE t (a); INSERT INTO t VALUES (1), (2); UPDATE t SET a = a * 10; SELECT sum(a) FROM t; PRAGMA integrity_check"; done
+			printf 'main.o: main.c\n\tgcc -c main.c\nmain: main.o\n\tgcc -o main main.o\n' > Makefile; echo 'int main(void) { return 0; }' > main.c
+			make -s main; make main; chmod +x main; sync .; cp main "$TMP/main"; "$TMP/main" && echo runs
+			printf '3\n1\n2\n' > sorted; sort -o sorted sorted; sed -i s/2/two/ sorted; tr '\n' ' ' < sorted
+			rm -rf repo/.git/hooks clone; mv repo moved; sync .; diff -r . "$SRV" && ls`,
+			"3 2 1 delete\n30\nok\nwal\n30\nok\nmake: 'main' is up to date.\nruns\n1 two 3 Makefile\ndelete.db\nmain\nmain.c\nmain.o\nmoved\nsorted\nwal.db\nx\n")
+	})
+}
+
 // TestToolsUmountWaits has uploads that don't come to an end.
 func TestToolsUmountWaits(t *testing.T) {
 	proxy, d := proxied(t, ftptest.VSFTPD, func(s *ftptest.Server) { s.WriteFile("d/x", nil) }, "writeback")
