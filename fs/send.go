@@ -247,6 +247,8 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 				_, err = up.Write(buf[:n])
 			}
 			switch {
+			case errors.Is(err, ftpconn.ErrSource) && !st.Steady(): // cut while it was lent
+				return done, errRetry
 			case errors.Is(err, ftpconn.ErrSource):
 				return done, fmt.Errorf("local copy of %q: %w", f.n.shownPath(), err)
 			case err != nil:
