@@ -297,9 +297,10 @@ func (f *file) entry() ftpconn.Entry {
 // attr fills out with the file as this mount shows it.
 func (f *file) attr(out *fuse.Attr) {
 	f.t.attr(f.entry(), out)
-	out.Blksize = writeSize
 	if f.isGone() {
 		out.Nlink = 0
+	} else if f.localCopy() != nil {
+		out.Blksize = writeSize
 	}
 }
 

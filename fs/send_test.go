@@ -37,7 +37,6 @@ func TestConfirmedWhileItWasChanged(t *testing.T) {
 		s.remote.stored = func(_ string, u ftpconn.Upload) ftpconn.Upload {
 			return &lateUpload{u, func() {
 				once.Do(func() {
-					copy(want[10:], "header")
 					_, err := f.WriteAt([]byte("header"), 10)
 					must(t, err)
 				})
@@ -47,6 +46,7 @@ func TestConfirmedWhileItWasChanged(t *testing.T) {
 	_, err = f.Write(want)
 	must(t, err)
 	must(t, g.Close())
+	copy(want[10:], "header")
 	if n := s.remote.count("Store"); n != 2 {
 		t.Errorf("%d uploads, want 2", n)
 	}
