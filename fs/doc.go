@@ -68,7 +68,8 @@
 // An open file is a handle; the handles of one inode share a file, which hangs on its node while it is open. A
 // handle reads through a reader (one version, up to four downloads), each download being a stream with a goroutine
 // that reads ahead. The answer to a large read is lent from the download's buffers, and the kernel copies it from there
-// (loan.go). What downloads bring goes to the blocks (cache.Blocks), which are looked at first. As soon as
+// (loan.go). Likewise what is uploaded in clear text is lent to the connection from the local copy, and what was changed on its way
+// is sent again (send.go). Who only writes has no pages of the kernel's (direct.go). What downloads bring goes to the blocks (cache.Blocks), which are looked at first. As soon as
 // something is written the file has a local copy, and all handles read that. Bringing it to the
 // server is an upload, with a goroutine of its own, at most one for a file.
 //
