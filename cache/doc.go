@@ -75,6 +75,15 @@
 // A Blocks has one mutex for memory, and its disk one for the queue, both for memory operations only, in this order, and
 // one that is held while the disk is written and while files are removed from it; that one is taken first.
 //
+// # Spool: what is on its way to the server
+//
+// [Spool] has local copies of files being written ([SpoolFile]), each with a lock for its marks that isn't held during I/O, and
+// [Stream] reads one while it is written. A copy goes with its Close, except that
+//
+//   - one that was journaled ([SpoolFile.Journal]) outlives the process and a power cut, and [Spool.Resume] of a later Spool takes
+//     it over: content and journal entry are synced before Journal returns, in this order, and an entry without its copy counts for nothing;
+//   - one that could not be uploaded may be kept for people ([SpoolFile.Keep]).
+//
 // # Attrs and Leftovers: what the next mount is to know
 //
 // [Attrs] remembers modes and times that were set and the server doesn't keep, [Leftovers] the files that are on the server for

@@ -39,6 +39,11 @@
 //   - A mode or time set on a file that is being written is set behind its upload, in the same packet if the file is
 //     new and the server keeps commands until a transfer is over (vsftpd). What a server doesn't keep of them
 //     is remembered here (overrides.go, cache.Attrs), also across mounts, or refused ([Options.StrictAttrs]).
+//   - With Options.Writeback close() returns when the local disk has the content and a journal entry, both synced; fsync(), also of a
+//     directory, and unmounting wait for the server. A queue uploads what was closed (writeback.go): the oldest first, its newest content
+//     only, never a file that is just being written again. A refusal shows at the next open(), once. The file's time is
+//     that of its last write, to the second. A file that others changed since isn't overwritten, the local version is put beside it
+//     (writeback_conflict.go). What is left at the end, or after a crash, is the next mount's to bring (writeback_resume.go).
 //   - A file that is removed, or that another is renamed over, through this mount while it is open here stays what it
 //     is for those who have it open (hidden.go), and goes with the last close; after a crash with the next mount.
 //   - Two writers through one mount share one copy. Of two mounts, or another client, the later
@@ -91,7 +96,7 @@
 //	reader.mu       a reader's downloads
 //	stream.mu       a download's buffer
 //	upload.mu       the progress of an upload
-//	hidden.mu, overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
+//	writeback.mu, tree.pins, hidden.mu, overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
 // inode tree at the time of the call (node.path): no lock keeps them from changing. A rename waits for
