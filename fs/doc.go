@@ -89,6 +89,7 @@
 //
 //	file.prep       making or replacing a local copy; a channel, so that waiting for it can be interrupted. The
 //	                exception: it is held for the round trip that asks for the server's size
+//	file.journalMu  what the journal says of a file; held while the local disk is synced
 //	places.mu       which uploads use their files' paths
 //	node.mu         a node's open file and what was last shown of it
 //	file.appendMu   finding the end of the local copy and writing there

@@ -24,6 +24,10 @@ type file struct {
 
 	prep chan struct{} // holding its one element: making or replacing the local copy, which takes a round trip
 
+	// journalMu makes what the journal says and what is known of it here one. It is held while the local disk is written, and comes before
+	// all others.
+	journalMu sync.Mutex
+
 	// appendMu makes finding the end and writing there one step. It comes before mu.
 	appendMu sync.Mutex
 

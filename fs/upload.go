@@ -256,10 +256,10 @@ func (u *upload) run(ctx context.Context) {
 		f.refused = err
 	}
 	f.begun = err != nil && (f.begun || u.started.Load())
-	safe := f.behind && f.copy != nil && !f.owesLocked()
+	safe := f.behind && f.copy == u.copy && !f.owesLocked()
 	f.mu.Unlock()
 	if safe {
-		u.copy.Unjournal()
+		f.unjournal(u.copy, false)
 	}
 	f.n.parentChanged()
 	f.n.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,17 +77,11 @@ func (f *file) putOff(ctx context.Context) error {
 		return f.upload(ctx)
 	}
 	f.keepTime()
-	if err := f.journal(copy); err != nil {
+	if err := f.journal(copy, true); err != nil {
 		f.t.log.Warn("an upload isn't put off, because the local disk fails", "path", f.n.shownPath(), "err", err)
 		return f.upload(ctx)
 	}
 	f.n.pin()
-	f.mu.Lock()
-	if f.behind && f.late != nil { // written again: the next attempt says whether it is still true
-		f.late = nil
-	}
-	f.behind = true
-	f.mu.Unlock()
 	f.t.later.add(f)
 	f.t.later.start(f.t)
 	return nil
@@ -109,12 +104,14 @@ func (f *file) keepTime() {
 	f.setTime = f.mtime
 }
 
-// journal makes the file, as it is, safe on the local disk.
-func (f *file) journal(copy *cache.SpoolFile) error {
+// journal makes the file, as it is, safe on the local disk. closing says that its upload is put off by that.
+func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
 	p, err := f.n.path()
 	if err != nil {
 		return err
 	}
+	f.journalMu.Lock()
+	defer f.journalMu.Unlock()
 	f.mu.Lock()
 	if f.since.IsZero() {
 		f.since = time.Now()
@@ -132,7 +129,30 @@ func (f *file) journal(copy *cache.SpoolFile) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.said = saying
+	if closing {
+		f.behind, f.late = true, nil // the next attempt says whether what was late is still true
+	}
 	return nil
+}
+
+// unjournal takes a file of which the server has everything out of the journal, and with done out of what waits. False if it was
+// changed again.
+func (f *file) unjournal(copy *cache.SpoolFile, done bool) bool {
+	f.journalMu.Lock()
+	defer f.journalMu.Unlock()
+	f.mu.Lock()
+	if f.copy == copy && copy != nil && !f.gone && f.owesLocked() {
+		f.mu.Unlock()
+		return false
+	}
+	if done {
+		f.behind, f.late, f.since = false, nil, time.Time{}
+	}
+	f.mu.Unlock()
+	if copy != nil {
+		copy.Unjournal()
+	}
+	return true
 }
 
 // said is what the journal has of a file, as far as that changes.
@@ -155,7 +175,7 @@ func (f *file) touched() {
 	if !behind || copy == nil {
 		return
 	}
-	if err := f.journal(copy); err != nil {
+	if err := f.journal(copy, false); err != nil {
 		f.t.log.Warn("a crash would lose the mode or time that was set", "path", f.n.shownPath(), "err", err)
 	}
 	f.t.later.add(f)
@@ -213,7 +233,7 @@ func (w *writeback) startLocked(t *tree) {
 			i++
 			continue
 		}
-		w.queue = append(w.queue[:i], w.queue[i+1:]...)
+		w.queue = slices.Delete(w.queue, i, i+1)
 		delete(w.queued, f)
 		w.running[f] = struct{}{}
 		go w.work(t, f)
@@ -282,15 +302,8 @@ func (f *file) deliver(ctx context.Context) error {
 		case copy == nil || f.gone || !f.owesLocked():
 			f.mu.Unlock()
 			f.settleDir()
-			f.mu.Lock()
-			if f.copy == copy && !f.gone && copy != nil && f.owesLocked() { // written meanwhile
-				f.mu.Unlock()
+			if !f.unjournal(copy, true) { // written meanwhile
 				continue
-			}
-			f.behind, f.late, f.since = false, nil, time.Time{}
-			f.mu.Unlock()
-			if copy != nil {
-				copy.Unjournal()
 			}
 			f.retire()
 			return nil

@@ -139,5 +139,5 @@ func (u *upload) fetched() error {
 	if !behind || u.copy.Base() == 0 {
 		return nil
 	}
-	return f.journal(u.copy)
+	return f.journal(u.copy, false)
 }
