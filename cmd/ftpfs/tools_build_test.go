@@ -25,7 +25,7 @@ int main(void) { printf("%d\\n", f1() + f2() + f3()); return 0; }' > main.c
 		{name: "fio", tools: "fio cmp", run: func(t *testing.T, d *toolDir) {
 			for _, engine := range []string{"psync", "libaio --iodepth=8", "mmap", "psync --numjobs=4 --group_reporting"} {
 				job := `cd "$TMP"; run() {
-						fio --name=job --directory="$MNT" --filename_format='$jobname.$jobnum' --size=2m --rw=randwrite --bsrange=1k-32k \
+						fio --name=job --directory="$MNT" --filename_format='$jobname.$jobnum' --size=1m --rw=randwrite --bsrange=1k-32k \
 							--ioengine=` + engine + ` --fallocate=none --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 \
 							--output="$TMP/fio.log" "$@" || { cat "$TMP/fio.log"; exit 1; }
 					}

@@ -31,8 +31,10 @@ type dataConn struct {
 	p        *Proxy
 	listener *net.TCPListener
 	over     chan struct{} // closed by close
+	wanted   chan struct{} // closed by want
 
 	mu     sync.Mutex // guards following fields
+	used   bool
 	fault  dataFault
 	passed int64
 	from   net.Conn // the side that connected, nil before
@@ -46,7 +48,7 @@ func newDataConn(p *Proxy, host, target string) (*dataConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataConn{p: p, listener: l.(*net.TCPListener), over: make(chan struct{})}
+	d := &dataConn{p: p, listener: l.(*net.TCPListener), over: make(chan struct{}), wanted: make(chan struct{})}
 	p.tasks.Go(func() { d.run(target) })
 	return d, nil
 }
@@ -87,6 +89,19 @@ func (d *dataConn) setFault(f dataFault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fault = f
+}
+
+// want says that the command that the connection is for is known, and so its fault.
+func (d *dataConn) want() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.used {
+		d.used = true
+		close(d.wanted)
+	}
 }
 
 // keep enters one side, false if close was called meanwhile.
@@ -139,6 +154,12 @@ func (d *dataConn) copy(dst, src net.Conn) {
 	for {
 		buf := make([]byte, chunkSize)
 		n, err := src.Read(buf)
+		if n > 0 { // clients send data on the heels of the command, or before
+			select {
+			case <-d.wanted:
+			case <-d.over:
+			}
+		}
 		pass, kind := d.take(int64(n))
 		half := d.p.latency() / 2
 		if pass > 0 && !l.send(buf[:pass], half) { // the receiver is gone

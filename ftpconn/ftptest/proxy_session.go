@@ -120,6 +120,9 @@ func (s *proxySession) commands() {
 	}
 }
 
+// transfers are the commands that use a data connection.
+var transfers = map[string]bool{"RETR": true, "STOR": true, "STOU": true, "APPE": true, "LIST": true, "NLST": true, "MLSD": true}
+
 // command leads one command on; false ends the session. begun says that the client has sent it in a
 // packet of its own, or first in one.
 func (s *proxySession) command(line string, begun bool) bool {
@@ -141,6 +144,9 @@ func (s *proxySession) command(line string, begun bool) bool {
 	}
 	s.mu.Lock()
 	s.data.setFault(c.fault.data)
+	if transfers[c.verb] {
+		s.data.want()
+	}
 	s.pending = append(s.pending, c)
 	s.answerLocked()
 	s.mu.Unlock()
