@@ -65,7 +65,7 @@ func mountHugeTree(t *testing.T) (*hugeRemote, string, *tree) {
 	t.Helper()
 	r := &hugeRemote{newDirRemote(t.TempDir()), make(chan error, 64), make(chan struct{}, 1)}
 	mnt := t.TempDir()
-	m := mountRemote(t, mnt, cache.NewMeta(r, cache.MetaConfig{TTL: 30 * time.Second}))
+	m := mountRemote(t, mnt, cache.NewMeta(r, cache.MetaConfig{TTL: time.Hour}))
 	return r, filepath.Join(mnt, "huge"), m.t
 }
 
