@@ -201,3 +201,46 @@ func TestHiddenFilesOfACrashAreRemoved(t *testing.T) {
 	}
 	must(t, f.Close())
 }
+
+// The kernel tells of a last close behind the caller's back: that may come while the file is on its way to a hidden name.
+func TestFileThatIsClosedWhileItIsHiddenGoes(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, root *node) syscall.Errno{
+		"removed": func(t *testing.T, root *node) syscall.Errno { return root.Unlink(t.Context(), "f") },
+		"replaced": func(t *testing.T, root *node) syscall.Errno {
+			return root.Rename(t.Context(), "new", root, "f", 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newBlockSite(t, t.TempDir(), newBlocks(t, ""))
+			s.put(t, "f", make([]byte, maxReplaced+1), longAgo)
+			s.put(t, "new", []byte("new"), longAgo)
+			s.open(t, "f")
+			s.open(t, "new")
+			n := nodeOf(s.t.root.GetChild("f"))
+			e, err := s.t.remote.Stat(t.Context(), "/f")
+			must(t, err)
+			h := n.openFile(syscall.O_RDONLY, e)
+			closed := false
+			s.set(func() {
+				s.before = func(op, path string) error {
+					if op == "Rename" && path == "/f" && !closed {
+						closed = true
+						h.Release(t.Context())
+					}
+					return nil
+				}
+			})
+			if errno := change(t, s.t.root); errno != 0 {
+				t.Fatal(errno)
+			}
+			if !closed {
+				t.Error("the file was not hidden")
+			}
+			hidden, err := filepath.Glob(s.local("/" + hiddenPrefix + "*"))
+			must(t, err)
+			if len(hidden) > 0 {
+				t.Errorf("left on the server: %q", hidden)
+			}
+		})
+	}
+}

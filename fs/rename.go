@@ -90,6 +90,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	}
 	if target != nil && target != source {
 		target.vanish(dst)
+		n.t.dropHidden(target) // its last close may have come while it was being hidden
 	}
 	n.t.overrides.Rename(src, dst, dirs)
 	return 0

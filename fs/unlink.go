@@ -25,6 +25,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	n.stirred(p)
 	if child != nil {
 		child.vanish(p)
+		n.t.dropHidden(child) // its last close may have come while it was being hidden
 	}
 	n.t.overrides.Drop(p)
 	return 0
