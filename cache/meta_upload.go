@@ -156,6 +156,8 @@ func (u *metaUpload) sizeAfter() int64 {
 		return u.written
 	case u.mode == ftpconn.Append && u.size >= 0:
 		return u.size + u.written
+	case u.mode == ftpconn.Within && u.offset+u.written <= u.size:
+		return u.size
 	case u.mode == ftpconn.Restart && u.size >= 0 && u.offset+u.written >= u.size:
 		return u.offset + u.written
 	}

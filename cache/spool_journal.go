@@ -37,6 +37,7 @@ type Pending struct {
 	Path string // on the site; any bytes
 
 	Created bool // the server had no file of this name
+	Patched bool // the server's file may have some of the changes, put into it
 	Appends bool // all that is new was written behind the end, and belongs behind whatever is there
 	// The server's file that the content is based on, or that it replaces: size in bytes (-1 not known), time (zero not known) and
 	// what that was rounded to.

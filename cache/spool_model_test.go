@@ -199,9 +199,14 @@ func (m *spoolModel) sent(p Plan) []byte {
 		m.local(p.Off, p.Size)
 		return append(bytes.Clone(m.server), m.now[p.Off:]...)
 	}
-	first := int(p.FirstChange)
-	if first > len(m.server) || !bytes.Equal(m.server[:first], m.now[:first]) {
-		m.t.Errorf("plan %+v: the server's file differs before the first change", p)
+	if p.Server >= 0 && p.Server <= p.Size {
+		patched := append(bytes.Clone(m.server), make([]byte, len(m.now)-len(m.server))...)
+		for _, r := range m.f.DirtyRanges() {
+			copy(patched[r.Off:r.End], m.now[r.Off:r.End])
+		}
+		if int(p.Server) != len(m.server) || !bytes.Equal(patched, m.now) {
+			m.t.Errorf("plan %+v: the server's file of %d bytes, with what is dirty put into it, differs", p, len(m.server))
+		}
 	}
 	for _, r := range m.f.Missing(0, p.Size) {
 		m.fetch(r)

@@ -33,11 +33,11 @@ type Plan struct {
 	Kind PlanKind
 	// Off is where sending starts: Base for AppendFrom, 0 for Whole, Size for Clean.
 	Off int64
-	// FirstChange is the offset below which the server's file is already right. For Whole it may spare the bytes before it
-	// by REST and STOR, on a server known to keep them and to cut the file behind what it is sent.
-	FirstChange int64
-	Size        int64
-	Version     uint64
+	// Server is the size of the server's file, -1 if that isn't known. For Whole, and a Size that is no less, it would do to put the
+	// DirtyRanges into the server's file, where that is possible: what is below Base and not among them is right there.
+	Server  int64
+	Size    int64
+	Version uint64
 }
 
 // planMark remembers the lowest offset that changed after a Plan of version was made.
@@ -86,14 +86,11 @@ func (f *SpoolFile) SetBase(size int64) error {
 func (f *SpoolFile) Plan() Plan {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := Plan{Kind: Whole, FirstChange: f.base, Size: f.size, Version: f.version}
+	p := Plan{Kind: Whole, Server: f.server, Size: f.size, Version: f.version}
 	first, some := f.dirty.First()
-	if some {
-		p.FirstChange = min(first.Off, f.base)
-	}
 	switch {
 	case !f.dirtyLocked():
-		p.Kind, p.Off, p.FirstChange = Clean, f.size, f.size
+		p.Kind, p.Off = Clean, f.size
 	case f.base > 0 && f.base == f.server && some && first.Off >= f.base:
 		p.Kind, p.Off = AppendFrom, f.base
 	}

@@ -14,10 +14,10 @@ func TestPlan(t *testing.T) {
 		changes func(*testing.T, *SpoolFile)
 		kind    PlanKind
 		off     int64
-		first   int64
+		server  int64
 	}{
-		{"new and empty", -1, func(*testing.T, *SpoolFile) {}, Whole, 0, 0},
-		{"new", -1, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 0) }, Whole, 0, 0},
+		{"new and empty", -1, func(*testing.T, *SpoolFile) {}, Whole, 0, -1},
+		{"new", -1, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 0) }, Whole, 0, -1},
 		{"untouched", 10, func(*testing.T, *SpoolFile) {}, Clean, 10, 10},
 		{"empty on the server", 0, func(*testing.T, *SpoolFile) {}, Clean, 0, 0},
 		{"filled", 3, func(t *testing.T, f *SpoolFile) {
@@ -29,18 +29,18 @@ func TestPlan(t *testing.T) {
 		{"appended behind a hole", 10, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 15) }, AppendFrom, 10, 10},
 		{"grown", 10, func(t *testing.T, f *SpoolFile) { mustTruncate(t, f, 20) }, AppendFrom, 10, 10},
 		{"appended to an empty one", 0, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 0) }, Whole, 0, 0},
-		{"changed in the middle", 10, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 5) }, Whole, 0, 5},
-		{"changed and appended", 10, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 8) }, Whole, 0, 8},
-		{"shrunk", 10, func(t *testing.T, f *SpoolFile) { mustTruncate(t, f, 4) }, Whole, 0, 4},
-		{"emptied", 10, func(t *testing.T, f *SpoolFile) { mustTruncate(t, f, 0) }, Whole, 0, 0},
+		{"changed in the middle", 10, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 5) }, Whole, 0, 10},
+		{"changed and appended", 10, func(t *testing.T, f *SpoolFile) { mustWrite(t, f, "abc", 8) }, Whole, 0, 10},
+		{"shrunk", 10, func(t *testing.T, f *SpoolFile) { mustTruncate(t, f, 4) }, Whole, 0, 10},
+		{"emptied", 10, func(t *testing.T, f *SpoolFile) { mustTruncate(t, f, 0) }, Whole, 0, 10},
 		{"shrunk and grown to the same size", 10, func(t *testing.T, f *SpoolFile) {
 			mustTruncate(t, f, 4)
 			mustTruncate(t, f, 10)
-		}, Whole, 0, 4},
+		}, Whole, 0, 10},
 		{"shrunk and appended", 10, func(t *testing.T, f *SpoolFile) {
 			mustTruncate(t, f, 4)
 			mustWrite(t, f, "0123456789", 4)
-		}, Whole, 0, 4},
+		}, Whole, 0, 10},
 		{"grown and shrunk back", 10, func(t *testing.T, f *SpoolFile) {
 			mustTruncate(t, f, 20)
 			mustTruncate(t, f, 10)
@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 		{"after a broken append", 10, func(t *testing.T, f *SpoolFile) {
 			mustWrite(t, f, "abc", 10)
 			f.MarkBroken(10)
-		}, Whole, 0, 10},
+		}, Whole, 0, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := createFile(t, openSpool(t, t.TempDir(), 0))
@@ -58,7 +58,7 @@ func TestPlan(t *testing.T) {
 				}
 			}
 			c.changes(t, f)
-			want := Plan{c.kind, c.off, c.first, f.Size(), f.Version()}
+			want := Plan{c.kind, c.off, c.server, f.Size(), f.Version()}
 			if got := f.Plan(); got != want {
 				t.Errorf("Plan() = %+v, want %+v", got, want)
 			}
@@ -108,8 +108,8 @@ func TestMarkCleanAfterAChangeBelow(t *testing.T) {
 	if f.MarkClean(p.Version, p.Size) {
 		t.Fatal("MarkClean overlooks a change")
 	}
-	if got := f.Plan(); got.Kind != Whole || got.FirstChange != 6 {
-		t.Errorf("plan %+v, want whole, with the first change at 6", got)
+	if got := f.Plan(); got.Kind != Whole || got.Server != 10 {
+		t.Errorf("plan %+v, want whole, with 10 bytes on the server", got)
 	}
 	if got := f.DirtyRanges(); !slices.Equal(got, []Range{{6, 10}}) {
 		t.Errorf("dirty %v, want all from the first change on", got)
@@ -149,8 +149,8 @@ func TestMarkCleanWithTheWrongSizeTrustsNothing(t *testing.T) {
 	if f.MarkClean(p.Version, 4) || !f.Dirty() {
 		t.Error("a server's file of 4 bytes passes for one of 6")
 	}
-	if got := f.Plan(); got.Kind != Whole || got.FirstChange != 0 {
-		t.Errorf("plan %+v, want whole from 0", got)
+	if got := f.Plan(); got.Kind != Whole || !slices.Equal(f.DirtyRanges(), []Range{{0, 6}}) {
+		t.Errorf("plan %+v, dirty %v; want whole from 0", got, f.DirtyRanges())
 	}
 }
 

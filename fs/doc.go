@@ -24,7 +24,8 @@
 //     and the next close() or fsync() tries again; at the last close it is moved to lost+found in the spool's directory, and
 //     the log says so.
 //   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
-//     the next write(). Bytes behind the end of a file are appended (APPE). Anything else is uploaded whole,
+//     the next write(). Bytes behind the end of a file are appended (APPE). A change in a large file is put into the server's, where
+//     that was seen to work (upload_patch.go). Anything else is uploaded whole,
 //     after what is only on the server was fetched.
 //   - With Options.Upload a file is sent to a temporary name beside it, and renamed when it is complete and checked. Such
 //     names are on a list (cache.Leftovers): the next mount removes what a crash left.

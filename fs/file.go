@@ -58,6 +58,7 @@ type file struct {
 	said    said      // in the journal
 	dirTime time.Time // that its directory is to have in the end, zero for none
 	late    error     // why that upload failed, until somebody was told
+	patched bool      // some of the changes may have been put into the server's file
 	begun   bool      // an upload of this content broke: what the server has may be of it
 	resumed bool      // taken over from an earlier mount, which may have begun
 }

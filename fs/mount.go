@@ -46,6 +46,7 @@ type tree struct {
 	lost         atomic.Bool // see patience
 	direct       atomic.Bool // see file.pages
 	atomic       atomicity
+	tails        tails
 	noHash       sync.Once // says in the log that the server has no hash
 	inodes       atomic.Uint64
 	reads        atomic.Uint64 // requests of the kernel

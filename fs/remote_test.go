@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // server does, and a count of the requests.
 type dirRemote struct {
 	root string
+	sent atomic.Int64 // bytes of uploads
 
 	mu    sync.Mutex // guards following
 	calls map[string]int
@@ -33,6 +35,7 @@ type dirRemote struct {
 	noTime    bool // no SetModTime
 	noAppend  bool // APPE is refused for files that exist
 	noReplace bool // RNTO doesn't replace
+	tail      tail // what becomes of it behind REST and STOR
 	sizeless  bool // entries have no size
 	perm      func(path string) string
 }
@@ -185,11 +188,22 @@ func (r *dirRemote) Retrieve(ctx context.Context, p string, off int64) (ftpconn.
 // dirUpload writes to the file itself, as a server does.
 type dirUpload struct {
 	*os.File
+	r      *dirRemote
+	cut    bool // the file ends behind what is written
 	closed bool
+}
+
+func (u *dirUpload) Write(p []byte) (int, error) {
+	n, err := u.File.Write(p)
+	u.r.sent.Add(int64(n))
+	return n, err
 }
 
 func (u *dirUpload) Close() error {
 	u.closed = true
+	if at, err := u.Seek(0, io.SeekCurrent); err == nil && u.cut {
+		_ = u.Truncate(at)
+	}
 	return u.File.Close()
 }
 
@@ -214,7 +228,7 @@ func (r *dirRemote) Store(ctx context.Context, p string, mode ftpconn.StoreMode,
 	switch mode {
 	case ftpconn.Append:
 		op, flags = "Append", os.O_APPEND
-	case ftpconn.Restart:
+	case ftpconn.Restart, ftpconn.Within:
 		op, flags = "Restart", 0
 	}
 	if err := r.ask(op, p); err != nil {
@@ -223,11 +237,17 @@ func (r *dirRemote) Store(ctx context.Context, p string, mode ftpconn.StoreMode,
 	if _, err := os.Stat(r.local(p)); err == nil && mode == ftpconn.Append && r.is(&r.noAppend) {
 		return nil, &ftpconn.ReplyError{Command: "APPE " + p, Code: 451, Text: p + ": Append/Restart not permitted, try again"}
 	}
+	r.mu.Lock()
+	what := r.tail
+	r.mu.Unlock()
+	if op == "Restart" && what == tailNone {
+		return nil, &ftpconn.ReplyError{Command: "STOR " + p, Code: 451, Text: p + ": Append/Restart not permitted, try again"}
+	}
 	f, err := os.OpenFile(r.local(p), os.O_WRONLY|os.O_CREATE|flags, 0o644)
 	if err != nil {
 		return nil, refusal("STOR", p, err)
 	}
-	if mode == ftpconn.Restart {
+	if op == "Restart" {
 		if _, err := f.Seek(off, io.SeekStart); err != nil {
 			return nil, err
 		}
@@ -235,10 +255,11 @@ func (r *dirRemote) Store(ctx context.Context, p string, mode ftpconn.StoreMode,
 	r.mu.Lock()
 	wrap := r.stored
 	r.mu.Unlock()
+	u := &dirUpload{File: f, r: r, cut: op == "Restart" && what == tailCut}
 	if wrap != nil {
-		return wrap(p, &dirUpload{File: f}), nil
+		return wrap(p, u), nil
 	}
-	return &dirUpload{File: f}, nil
+	return u, nil
 }
 
 func (r *dirRemote) Mkdir(_ context.Context, p string) error {

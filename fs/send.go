@@ -37,16 +37,8 @@ func deniesFile(err error) bool {
 // whole sends the whole file by STOR, after what is only on the server was fetched.
 func (u *upload) whole(ctx context.Context, p string) error {
 	f := u.f
-	for _, gap := range u.copy.Missing(0, u.copy.Size()) {
-		buf := make([]byte, min(256<<10, gap.Len()))
-		for off := gap.Off; off < gap.End; {
-			n := min(int64(len(buf)), gap.End-off)
-			if err := f.fetch(ctx, u.copy, buf[:n], off); err != nil {
-				u.again.exhaust() // the reader had its own
-				return fmt.Errorf("fetching what stays of the file: %w", err)
-			}
-			off += n
-		}
+	if err := u.fetchMissing(ctx, 0, u.copy.Size()); err != nil {
+		return err
 	}
 	if err := u.fetched(); err != nil {
 		return err
@@ -76,6 +68,22 @@ func (u *upload) whole(ctx context.Context, p string) error {
 		}
 	}
 	return err
+}
+
+// fetchMissing brings what of [off, end) is only on the server into the local copy.
+func (u *upload) fetchMissing(ctx context.Context, off, end int64) error {
+	for _, gap := range u.copy.Missing(off, end) {
+		buf := make([]byte, min(256<<10, gap.Len()))
+		for off := gap.Off; off < gap.End; {
+			n := min(int64(len(buf)), gap.End-off)
+			if err := u.f.fetch(ctx, u.copy, buf[:n], off); err != nil {
+				u.again.exhaust() // the reader had its own
+				return fmt.Errorf("fetching what stays of the file: %w", err)
+			}
+			off += n
+		}
+	}
+	return nil
 }
 
 // append sends the bytes behind what the server has by APPE. The server's size is looked at first if it isn't known
@@ -165,6 +173,16 @@ func (f *file) resync(ctx context.Context, p string) error {
 	return err
 }
 
+// quiesce ends the downloads of the file: vsftpd lets a STOR wait for a RETR of the same one.
+func (f *file) quiesce() {
+	f.mu.Lock()
+	readers := f.readersLocked()
+	f.mu.Unlock()
+	for _, r := range readers {
+		r.quiesce()
+	}
+}
+
 // store is one STOR or APPE of an upload.
 type store struct {
 	path   string
@@ -195,12 +213,7 @@ var sendBuffers = sync.Pool{New: func() any { return new([sendBuffer]byte) }}
 // when everything is sent and checked.
 func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sent, err error) {
 	f := u.f
-	f.mu.Lock()
-	readers := f.readersLocked()
-	f.mu.Unlock()
-	for _, r := range readers {
-		r.quiesce()
-	}
+	f.quiesce()
 	up, err := f.t.remote.Store(ctx, to.path, to.mode, to.before)
 	if err != nil {
 		return done, err

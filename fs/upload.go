@@ -293,7 +293,7 @@ func (u *upload) attempts(ctx context.Context) error {
 			if refusesAppend(err) && !deniesFile(err) {
 				noAppend, err = true, errRetry
 			}
-		} else {
+		} else if err = u.patch(ctx, p, plan); errors.Is(err, errWhole) {
 			err = u.whole(ctx, p)
 		}
 		switch {
@@ -334,7 +334,7 @@ func (u *upload) confirmed(plan cache.Plan) {
 	f := u.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.created, f.told = false, 0
+	f.created, f.patched, f.told = false, false, 0
 	f.server.Size, f.server.ModTime, f.server.ModPrecision = plan.Size, time.Time{}, 0
 	f.checked = time.Now()
 	if clean {
@@ -377,6 +377,7 @@ func (u *upload) attributes(ctx context.Context) error {
 		if f.setTime.Equal(mtime) {
 			f.setTime = time.Time{}
 		}
+		f.server.ModTime, f.server.ModPrecision = time.Time{}, 0
 		f.mu.Unlock()
 	}
 	if f.t.overrides.strict { // fchmod() and futimens() could not say so

@@ -117,7 +117,7 @@ func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
 		f.since = time.Now()
 	}
 	pending := cache.Pending{
-		Site: f.t.opt.Site, Path: p, Created: f.created, Appends: f.appends,
+		Site: f.t.opt.Site, Path: p, Created: f.created, Patched: f.patched, Appends: f.appends,
 		ServerSize: f.server.Size, ServerTime: f.server.ModTime, ServerPrecision: f.server.ModPrecision,
 		Mode: f.setMode, HasMode: f.hasMode, SetTime: f.setTime, ModTime: f.mtime, Closed: f.since, DirTime: f.dirTime,
 	}

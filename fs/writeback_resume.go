@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"ftpfs/cache"
 	"ftpfs/ftpconn"
@@ -76,6 +77,9 @@ func (t *tree) resumeOne(r cache.Resumed) {
 	f.copy, f.created, f.appends, f.mtime = r.File, r.Created, r.Appends, r.ModTime
 	f.setMode, f.hasMode, f.setTime = r.Mode, r.HasMode, r.SetTime
 	f.behind, f.resumed, f.since, f.said = true, true, r.Closed, f.toSayLocked()
+	if f.patched, f.begun = r.Patched, r.Patched; r.Patched {
+		f.server.ModTime = time.Time{} // which that has changed
+	}
 	if r.File.Base() > 0 {
 		f.base = newReader(n, versionOf(f.server))
 	}

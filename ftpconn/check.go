@@ -34,7 +34,7 @@ func (s *site) checksSizes() bool {
 }
 
 // check compares the size of a file that was just stored: at Replace and Restart it is want, at Append no less, because
-// others may append too. asked is the SIZE that was sent behind the transfer, nil for none. A size that can't be had is no
+// others may append too, and at Within no less, because there is more. asked is the SIZE that was sent behind the transfer, nil for none. A size that can't be had is no
 // error: the server's confirmation stands.
 func (c *Conn) check(path string, mode StoreMode, want int64, asked *call) error {
 	var r reply
@@ -57,7 +57,7 @@ func (c *Conn) check(path string, mode StoreMode, want int64, asked *call) error
 func (s *site) judge(path string, mode StoreMode, want int64, r reply) error {
 	got, err := strconv.ParseInt(strings.TrimSpace(r.text()), 10, 64)
 	switch {
-	case r.code == 213 && err == nil && (got == want || mode == Append && got > want):
+	case r.code == 213 && err == nil && (got == want || (mode == Append || mode == Within) && got > want):
 		s.update(func(s *site) { s.sized = true })
 	case r.code == 213 && err == nil:
 		s.update(func(s *site) { s.noHaste = true })

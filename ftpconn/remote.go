@@ -97,7 +97,8 @@ type StoreMode uint8
 const (
 	Replace StoreMode = iota // STOR: the bytes become the whole file
 	Append                   // APPE: the bytes go behind what is there
-	Restart                  // REST offset + STOR: see SERVERS: what follows the bytes is kept by some servers and cut by others
+	Restart                  // REST offset + STOR up to the end of the file
+	Within                   // likewise, for bytes that others follow: which some servers keep, some cut, and some refuse
 )
 
 // Space is what a server says of its free space, in bytes; -1 for what it does not say.
@@ -122,7 +123,7 @@ type Remote interface {
 
 	// Retrieve starts a download at offset (bytes).
 	Retrieve(ctx context.Context, path string, offset int64) (Download, error)
-	// Store starts an upload; offset (bytes) is where Restart begins to write, and for Append how much there is before it at
+	// Store starts an upload; offset (bytes) is where Restart and Within begin to write, and for Append how much there is before it at
 	// least, as far as known. A refusal may come from Store, from Write or from Close.
 	Store(ctx context.Context, path string, mode StoreMode, offset int64) (Upload, error)
 

@@ -10,6 +10,8 @@ import (
 	"time"
 )
 
+func (m StoreMode) restarts() bool { return m == Restart || m == Within }
+
 // upload is an Upload: what is written is handed to the library's reader, piece by piece.
 type upload struct {
 	c       *Conn
@@ -49,7 +51,7 @@ type taken struct {
 
 // store starts STOR or APPE.
 func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset int64) (*upload, error) {
-	if mode == Restart && offset > 0 && !c.site.restWorks() {
+	if mode.restarts() && offset > 0 && !c.site.restWorks() {
 		if _, err := c.ask(ctx, "REST", "0"); err != nil { // a refusal behind STOR would come too late
 			return nil, err
 		}
@@ -72,7 +74,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		if mode == Append {
 			err = c.sc.Append(path, u)
 		} else {
-			if mode != Restart {
+			if !mode.restarts() {
 				offset = 0
 			}
 			err = c.sc.StorFrom(path, u, uint64(offset))

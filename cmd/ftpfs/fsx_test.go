@@ -19,13 +19,17 @@ import (
 // long says that the tests may take as long as they like: make test-long.
 func long() bool { return os.Getenv("FTPFS_LONG") != "" }
 
-// fsxMax is how large the file of an fsx gets, in bytes.
-const fsxMax = 256 << 10
+// fsxMax is how large the file of an fsx gets, in bytes, and fsxLarge that of one whose changes are put into the server's file.
+const (
+	fsxMax   = 256 << 10
+	fsxLarge = 4 << 20
+)
 
 // fsx does to one file on the mount at random what programs do to files, and the same to a slice of bytes: both must be
 // the same at each look, on the mount all the time, on the server after each fsync() and close().
 // The name and the idea are those of the exerciser that filesystems are tested with since 1991.
 type fsx struct {
+	max   int  // size of the file at most
 	late  bool // writeback: closed files are on the server later
 	d     *toolDir
 	seed  uint64
@@ -51,10 +55,10 @@ var fsxOps = []struct {
 }
 
 // runFsx makes n operations on a file of d.
-func runFsx(d *toolDir, seed uint64, n int) {
+func runFsx(d *toolDir, size int, seed uint64, n int) {
 	d.t.Helper()
 	late := slices.Contains(d.m.options, "writeback")
-	x := &fsx{d: d, late: late, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), name: "f"}
+	x := &fsx{d: d, max: size, late: late, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), name: "f"}
 	sum := 0
 	for _, op := range fsxOps {
 		sum += op.weight
@@ -161,8 +165,8 @@ func (x *fsx) part() (off, end int) {
 
 // place is a range that may go on behind the end.
 func (x *fsx) place() (off, end int) {
-	off = x.rnd.IntN(min(len(x.want)+1, fsxMax-1))
-	return off, min(off+1+x.rnd.IntN(64<<10), fsxMax)
+	off = x.rnd.IntN(min(len(x.want)+1, x.max-1))
+	return off, min(off+1+x.rnd.IntN(64<<10), x.max)
 }
 
 // fresh is bytes that the file never had.
@@ -269,7 +273,7 @@ func (x *fsx) write() {
 func (x *fsx) writeBehind() {
 	off := len(x.want) + x.rnd.IntN(32<<10)
 	end := off + 1 + x.rnd.IntN(8<<10)
-	if end > fsxMax {
+	if end > x.max {
 		return
 	}
 	x.note("write [%d, %d) behind %d", off, end, len(x.want))
@@ -280,7 +284,7 @@ func (x *fsx) writeBehind() {
 
 func (x *fsx) append() {
 	data := x.fresh(1 + x.rnd.IntN(16<<10))
-	if len(x.want)+len(data) > fsxMax {
+	if len(x.want)+len(data) > x.max {
 		return
 	}
 	x.note("append %d bytes to %d", len(data), len(x.want))
@@ -290,7 +294,7 @@ func (x *fsx) append() {
 }
 
 func (x *fsx) truncate() {
-	size := x.rnd.IntN(fsxMax)
+	size := x.rnd.IntN(x.max)
 	if x.rnd.IntN(2) == 0 && len(x.want) > 0 {
 		size = x.rnd.IntN(len(x.want))
 	}
@@ -326,7 +330,7 @@ func (x *fsx) copyRange() {
 	if x.rnd.IntN(2) == 0 {
 		to = x.rnd.IntN(off+1) - (end - off)
 	}
-	if to < 0 || to+end-off > fsxMax || end == off {
+	if to < 0 || to+end-off > x.max || end == off {
 		return
 	}
 	x.note("copy_file_range [%d, %d) to %d, of %d", off, end, to, len(x.want))
@@ -390,12 +394,14 @@ func TestFsx(t *testing.T) {
 	n = number("FTPFS_FSX_OPS", n)
 	seed := number("FTPFS_FSX_SEED", 1)
 	eachServer(t, func(t *testing.T, kind ftptest.Kind) {
-		runFsx(mountServer(t, startServer(t, kind, ftptest.Options{})).dir(t, "d"), uint64(seed), n)
+		m := mountServer(t, startServer(t, kind, ftptest.Options{}))
+		runFsx(m.dir(t, "d"), fsxMax, uint64(seed), n)
+		runFsx(m.dir(t, "large"), fsxLarge, uint64(seed)+2, n/10)
 	})
 	for _, options := range []string{"writeback", "upload=atomic", "ttl=0,mem_cache=0,prefetch=off,max_conns=1"} {
 		t.Run(options, func(t *testing.T) {
 			t.Parallel()
-			runFsx(mountServer(t, startServer(t, ftptest.VSFTPD, ftptest.Options{}), options).dir(t, "d"), uint64(seed)+1, n/2)
+			runFsx(mountServer(t, startServer(t, ftptest.VSFTPD, ftptest.Options{}), options).dir(t, "d"), fsxMax, uint64(seed)+1, n/2)
 		})
 	}
 }
