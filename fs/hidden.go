@@ -181,7 +181,12 @@ func (t *tree) dropHidden(n *node) {
 	if t.hidden.count.Load() == 0 || n.file() != nil {
 		return
 	}
-	t.removeHidden(n)
+	n.mu.Lock()
+	gone := n.gone
+	n.mu.Unlock()
+	if gone { // else it is only stepping aside, and may get its name back
+		t.removeHidden(n)
+	}
 }
 
 // dropAllHidden removes all hidden files: the mount is gone. If the server is too, they are left to the next one.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -243,4 +244,31 @@ func TestFileThatIsClosedWhileItIsHiddenGoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFileThatIsClosedWhileItStepsAside gets its name back when the other one can't take it.
+func TestFileThatIsClosedWhileItStepsAside(t *testing.T) {
+	s := newSite(t)
+	old := string(pattern(maxReplaced + 1))
+	dst := s.put(t, "dst", old)
+	src := s.put(t, "src", "new")
+	r, err := os.Open(dst)
+	must(t, err)
+	defer r.Close()
+	n := nodeOf(s.t.root.GetChild("dst"))
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op != "Rename" || p != "/src" {
+				return nil
+			}
+			must(t, r.Close())
+			waitFor(t, "the last close", func() bool { return n.file() == nil })
+			return &ftpconn.ReplyError{Command: "RNTO /dst", Code: 553, Text: "Permission denied.", Kind: fs.ErrPermission}
+		}
+	})
+	if err := os.Rename(src, dst); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("%v", err)
+	}
+	s.onServer(t, "dst", old)
+	s.onServer(t, "src", "new")
 }
