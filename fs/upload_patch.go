@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,8 +151,18 @@ func (u *upload) patch(ctx context.Context, p string, plan cache.Plan) error {
 		return err
 	}
 	if e.Size != plan.Size {
+		err = fmt.Errorf("%w: %s has %d bytes instead of %d", ftpconn.ErrMismatch, p, e.Size, plan.Size)
+	} else {
+		err = u.verify(ctx, p, plan)
+	}
+	if errors.Is(err, ftpconn.ErrMismatch) {
+		t.log.Warn("changes that were put into the server's file are not there as they should: files are sent whole from now on", "path", p, "err", err)
 		t.tails.set(tailNone)
-		return fmt.Errorf("%w: %s has %d bytes instead of %d", ftpconn.ErrMismatch, p, e.Size, plan.Size)
+		u.copy.MarkBroken(0)
+		return errRetry
+	}
+	if err != nil {
+		return err
 	}
 	u.confirmed(plan)
 	f.patchedTo(e)
@@ -272,8 +283,8 @@ func mergeRanges(ranges []cache.Range, gap int64) (merged []cache.Range) {
 	return merged
 }
 
-// tailAt tries what the server does with the rest of a file, once for a mount, with a file of its own in directory dir. A
-// directory that doesn't take the file says nothing.
+// tailAt tries what the server does with the rest of a file, once for a mount, with a file of its own in directory dir. Where that
+// doesn't take the file, only vsftpd is known.
 func (t *tree) tailAt(ctx context.Context, dir string) (tail, error) {
 	t.tails.probing.Lock()
 	defer t.tails.probing.Unlock()
@@ -285,7 +296,10 @@ func (t *tree) tailAt(ctx context.Context, dir string) (tail, error) {
 		if broken(err) || ctx.Err() != nil {
 			return tailUnknown, err
 		}
-		t.log.Debug("what the server keeps behind REST and STOR isn't known", "err", err)
+		t.log.Debug("what the server keeps behind REST and STOR can't be tried", "err", err)
+		if strings.Contains(t.remote.Features().Banner, "(vsFTPd ") { // keeps it all, measured with 3.0.3
+			return tailKept, nil
+		}
 		return tailUnknown, nil
 	}
 	t.log.Debug("tried what the server keeps behind REST and STOR", "tail", what)

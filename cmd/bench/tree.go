@@ -135,6 +135,42 @@ func readRandom(_ context.Context, j *job) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
+// changeBig writes a page in the middle of the file: what is there already, so that the file stays what it is.
+func changeBig(_ context.Context, j *job) (time.Duration, error) {
+	page := j.big / 2 / pageSize
+	at := func() ([]byte, error) {
+		buf := make([]byte, pageSize)
+		there, err := os.Open(j.onServer("big"))
+		if err != nil {
+			return nil, err
+		}
+		defer there.Close()
+		if _, err := there.ReadAt(buf, page*pageSize); err != nil {
+			return nil, err
+		}
+		return buf, marked(buf, page)
+	}
+	buf, err := at()
+	if err = errors.Join(err, os.Chmod(j.onServer("big"), 0o666)); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	f, err := os.OpenFile(j.in("big"), os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.WriteAt(buf, page*pageSize)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	took := time.Since(start)
+	if st, err := os.Stat(j.onServer("big")); err != nil || st.Size() != j.big {
+		return 0, fmt.Errorf("wrong result: the server's file has another size (%v)", err)
+	}
+	_, err = at()
+	return took, err
+}
+
 func writeBig(ctx context.Context, j *job) (time.Duration, error) {
 	took, err := tool(ctx, nil, nil, "cp", filepath.Join(j.local, "upload"), j.in(j.up))
 	if err != nil {

@@ -105,6 +105,7 @@ func workloads() []workload {
 		{name: "ls -l of 100,000 entries", parts: []string{"many"}, tree: list, curl: curlList, lftp: lftpList,
 			wan: besideCurl("≤ 1.5 × curl + 1 s", 1.5, time.Second)},
 		{name: "100 random 4 KiB reads in 1 GiB", parts: big, tree: readRandom, wan: within(3 * time.Second)},
+		{name: "change 4 KiB in the middle of 1 GiB", parts: big, tree: changeBig},
 		{name: "rsync -a of 1,000 unchanged files", parts: small, tool: "rsync", short: true, wanOnly: true, tree: rsyncUnchanged, wan: within(1500 * time.Millisecond)},
 		{name: "create, write, close, rename, set times of one small file", short: true, paced: true, tree: replaceSmall,
 			wan: roundTrips("≤ 3 round trips", 3)},
