@@ -362,19 +362,28 @@ func (h *handle) drop() {
 	if h.write && f.lastWriter(h) {
 		f.finish()
 	}
+	if f.leave(h) {
+		f.t.later.add(f)
+		f.t.later.start(f.t)
+	}
+}
+
+// leave takes a handle away, and with the last one what is kept of the file, unless that waits for its upload. True if
+// the queue is to look at it: it passes over what is being written, and fsync() doesn't tell it.
+func (f *file) leave(h *handle) (waits bool) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.handles, h)
 	if len(f.handles) > 0 {
-		return
+		return false
 	}
 	if f.behind && !f.gone {
 		if f.job == nil && f.copy != nil {
 			f.copy.Rest()
 		}
-		return
+		return f.copy == nil || !f.owesLocked() || f.copy.Version() != f.said.version
 	}
 	if f.n.open == f {
 		f.n.open = nil
@@ -388,4 +397,5 @@ func (h *handle) drop() {
 		f.base.close()
 	}
 	f.n.unpin()
+	return false
 }

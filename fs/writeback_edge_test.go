@@ -1,0 +1,83 @@
+package fs
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"testing"
+
+	"ftpfs/ftpconn"
+)
+
+// openFor opens a file of the mount with these flags, and writes text to it.
+func (s *lateSite) openFor(t *testing.T, name string, flags int, text string) *os.File {
+	t.Helper()
+	h, err := os.OpenFile(s.at(name), flags, 0o644)
+	must(t, err)
+	t.Cleanup(func() { h.Close() })
+	_, err = io.WriteString(h, text)
+	must(t, err)
+	return h
+}
+
+// settled waits until nothing waits and no file is open any more.
+func (s *lateSite) settled(t *testing.T) {
+	t.Helper()
+	waitFor(t, "the queue", func() bool { return s.Backlog().Files == 0 })
+	waitFor(t, "the files to be closed", func() bool { return len(s.t.files.list()) == 0 })
+}
+
+var errFull = &ftpconn.ReplyError{Command: "STOR", Code: 552, Text: "quota", Kind: ftpconn.ErrNoSpace}
+
+// TestFsyncBehindTheQueue has a file that the queue passed over, because it was being written again, brought to the server by fsync().
+func TestFsyncBehindTheQueue(t *testing.T) {
+	for _, last := range []string{"the writer", "a reader"} {
+		t.Run(last, func(t *testing.T) {
+			s := newLateSite(t)
+			for i := range uploadsAtOnce {
+				s.write(t, fmt.Sprint("before", i), "x")
+			}
+			waitFor(t, "the queue to be busy", func() bool {
+				w := &s.t.later
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return len(w.running) == uploadsAtOnce
+			})
+			s.write(t, "f", "old")
+			h := s.openFor(t, "f", os.O_WRONLY, "new")
+			s.gate.open(nil)
+			waitFor(t, "the queue", func() bool { return s.Backlog().Files == 0 })
+			must(t, h.Sync())
+			if last == "a reader" {
+				r, err := os.Open(s.at("f"))
+				must(t, err)
+				must(t, h.Close())
+				must(t, r.Close())
+			} else {
+				must(t, h.Close())
+			}
+			s.onServer(t, "f", "new")
+			s.settled(t)
+		})
+	}
+}
+
+// fullUpload is refused at its end.
+type fullUpload struct{ ftpconn.Upload }
+
+func (u *fullUpload) Close() error {
+	u.Upload.Abort()
+	return errFull
+}
+
+// slowEnd waits at the end of an upload.
+type slowEnd struct {
+	ftpconn.Upload
+	reached, on chan struct{}
+}
+
+func (u *slowEnd) Close() error {
+	close(u.reached)
+	<-u.on
+	return u.Upload.Close()
+}
