@@ -53,7 +53,10 @@ func (t *tree) unlink(ctx context.Context, dir, child *node, p string) error {
 		t.log.Debug("an open file can't be kept under another name; a local copy is made", "path", p, "err", err)
 		f.keepCopy(ctx, p, maxKeptCopy)
 	}
-	if err = t.remote.Remove(ctx, p); err != nil {
+	if err = t.remote.Remove(ctx, p); notThere(err) && f.isCreated() {
+		return nil // nothing of it had arrived
+	}
+	if err != nil {
 		f.attach()
 	}
 	return err

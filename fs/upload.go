@@ -180,10 +180,10 @@ func (f *file) letGo() *cache.SpoolFile {
 func (f *file) detach(ctx context.Context) (onServer bool, err error) {
 	f.mu.Lock()
 	f.away = true
-	job, created := f.job, f.created
+	job, may := f.job, !f.created || f.begun || f.resumed // a part of it may have arrived
 	f.mu.Unlock()
 	if job == nil {
-		return !created, nil
+		return may, nil
 	}
 	job.cancel()
 	select {
@@ -192,7 +192,7 @@ func (f *file) detach(ctx context.Context) (onServer bool, err error) {
 		f.attach()
 		return false, ctx.Err()
 	}
-	return !created || job.started.Load(), nil
+	return may || job.started.Load(), nil
 }
 
 // attach undoes detach.

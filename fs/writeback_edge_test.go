@@ -20,6 +20,21 @@ func (s *lateSite) openFor(t *testing.T, name string, flags int, text string) *o
 	return h
 }
 
+func (s *lateSite) fileOf(t *testing.T, name string) *file {
+	t.Helper()
+	n := nodeOf(s.t.root.GetChild(name))
+	if n == nil || n.file() == nil {
+		t.Fatalf("%s isn't open", name)
+	}
+	return n.file()
+}
+
+func (f *file) peek(look func() bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return look()
+}
+
 // settled waits until nothing waits and no file is open any more.
 func (s *lateSite) settled(t *testing.T) {
 	t.Helper()
@@ -60,6 +75,32 @@ func TestFsyncBehindTheQueue(t *testing.T) {
 			s.settled(t)
 		})
 	}
+}
+
+// TestRemovedAfterAPartArrived has the server keep a part of a file whose upload it refused.
+func TestRemovedAfterAPartArrived(t *testing.T) {
+	s := newLateSite(t)
+	s.remote.set(func() {
+		s.remote.stored = func(p string, u ftpconn.Upload) ftpconn.Upload { return &fullUpload{Upload: u} }
+	})
+	s.gate.open(nil)
+	s.write(t, "f", "text")
+	f := s.fileOf(t, "f")
+	waitFor(t, "the refusal", func() bool { return f.peek(func() bool { return f.late != nil && f.job == nil }) })
+	s.onServer(t, "f", "text")
+	must(t, os.Remove(s.at("f")))
+	s.absent(t, "f")
+	if names, err := os.ReadDir(s.mnt); err != nil || len(names) != 0 {
+		t.Errorf("%v, %v", names, err)
+	}
+	s.remote.set(func() { s.remote.stored = nil })
+	s.write(t, "g", "text") // of which nothing arrives
+	s.gate.open(errFull)
+	s.write(t, "h", "text")
+	h := s.fileOf(t, "h")
+	waitFor(t, "the refusal", func() bool { return h.peek(func() bool { return h.late != nil && h.job == nil }) })
+	must(t, os.Remove(s.at("h")))
+	s.gate.open(nil)
 }
 
 // fullUpload is refused at its end.
