@@ -127,11 +127,11 @@ func (f *file) finish() {
 	f.mu.Unlock()
 	switch {
 	case told:
-		f.abandon()
+		f.abandon(f.n.shownPath())
 	case pending:
 		if err := f.upload(context.WithoutCancel(f.t.ctx)); err != nil {
 			f.t.untold(f.n.shownPath(), err)
-			f.abandon()
+			f.abandon(f.n.shownPath())
 		}
 	case job != nil:
 		job.finishNow()
@@ -151,10 +151,10 @@ func (f *file) lastWriter(h *handle) bool {
 	return true
 }
 
-// abandon gives up what could not be uploaded: from now on the server's file is shown. The content is kept on this machine.
-func (f *file) abandon() {
+// abandon gives up what could not be uploaded to p: from now on the server's file is shown. The content is kept on this machine.
+func (f *file) abandon(p string) {
 	if copy := f.letGo(); copy != nil {
-		f.t.keep(f.n.shownPath(), copy)
+		f.t.keep(p, copy)
 	}
 }
 

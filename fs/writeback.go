@@ -353,18 +353,27 @@ func (f *file) deliver(ctx context.Context) error {
 	}
 }
 
-// homeless gives up a file whose upload was refused because others have removed its directory: nobody could reach it. The
-// content is kept on this machine.
+// homeless gives up a file whose upload was refused because others have removed its directory, or have something else in its
+// place: nobody could reach it. The content is kept on this machine.
 func (f *file) homeless(ctx context.Context, err error) bool {
 	p, pathErr := f.n.path()
-	if pathErr != nil {
-		return false
-	}
-	if _, dirErr := f.t.fresh(ctx, path.Dir(p), 0); !notThere(dirErr) {
-		return false
+	if pathErr == nil {
+		dir, dirErr := f.t.fresh(ctx, path.Dir(p), 0)
+		if !notThere(dirErr) && (dirErr != nil || dir.Type != ftpconn.File) {
+			return false
+		}
+	} else {
+		f.n.mu.Lock()
+		gone := f.n.gone
+		f.n.mu.Unlock()
+		if gone { // removed by us
+			return false
+		}
+		name, _ := f.n.Parent()
+		p = path.Join("(removed directory)", name)
 	}
 	f.t.untold(p, fmt.Errorf("its directory was removed on the server: %w", err))
-	f.abandon()
+	f.abandon(p)
 	return true
 }
 

@@ -92,7 +92,7 @@ func (u *upload) giveWay(ctx context.Context, p string, e ftpconn.Entry) error {
 	beside := conflictName(p, time.Now())
 	if len(u.copy.Missing(0, u.copy.Size())) > 0 { // which can't be had any more
 		t.reportConflict(fmt.Errorf("%s: %w; the parts that were changed here are kept on this machine", p, errConflict))
-		f.abandon()
+		f.abandon(p)
 		return errConflict
 	}
 	if _, err := u.stream(ctx, beside, true); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"ftpfs/ftpconn"
@@ -109,6 +110,34 @@ type fullUpload struct{ ftpconn.Upload }
 func (u *fullUpload) Close() error {
 	u.Upload.Abort()
 	return errFull
+}
+
+// TestWritebackWhereAFileTookTheDirectory has others put a file in the place of the directory.
+func TestWritebackWhereAFileTookTheDirectory(t *testing.T) {
+	for _, seen := range []bool{false, true} {
+		t.Run(fmt.Sprint("seen=", seen), func(t *testing.T) {
+			s := lateSiteOver(t, false)
+			must(t, os.Mkdir(s.at("d"), 0o755))
+			s.write(t, "d/f", "text")
+			must(t, os.Remove(filepath.Join(s.dir, "d")))
+			s.put(t, "d", "a file")
+			if seen {
+				waitFor(t, "the kernel to see it", func() bool {
+					info, err := os.Stat(s.at("d"))
+					return err == nil && !info.IsDir()
+				})
+			}
+			s.gate.open(nil)
+			s.settled(t)
+			kept, _ := filepath.Glob(filepath.Join(s.t.opt.SpoolDir, "lost+found", "*f"))
+			if len(kept) != 1 || read(t, kept[0]) != "text" {
+				t.Errorf("kept: %v", kept)
+			}
+			if s.PendingErr() == nil {
+				t.Error("not reported")
+			}
+		})
+	}
 }
 
 // slowEnd waits at the end of an upload.
