@@ -317,3 +317,38 @@ func TestRestingCopyWakes(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// TestArrived has a part, and then all, of what was written behind the end found on the server.
+func TestArrived(t *testing.T) {
+	s, err := OpenSpool(t.TempDir(), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	f, err := s.Create("f")
+	if err == nil {
+		err = f.SetBase(100)
+	}
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, 50), 100)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := f.Version()
+	if f.Arrived(v-1, 120) || f.Arrived(v, 99) || f.Arrived(v, 151) {
+		t.Error("of another version, or not within the file")
+	}
+	if !f.Arrived(v, 120) {
+		t.Fatal("refused")
+	}
+	if p := f.Plan(); p.Kind != AppendFrom || p.Off != 120 {
+		t.Errorf("a part: %v from %d", p.Kind, p.Off)
+	}
+	if missing := f.Missing(0, 150); len(missing) != 1 || missing[0] != (Range{0, 100}) {
+		t.Errorf("missing: %v", missing)
+	}
+	if !f.Arrived(v, 150) || f.Dirty() || f.Plan().Kind != Clean {
+		t.Error("all of it, and yet dirty")
+	}
+}

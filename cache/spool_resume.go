@@ -143,6 +143,19 @@ func (s Shape) onDisk(size int64) (now Shape, torn bool) {
 	return s, false
 }
 
+// Arrived says that the server was found to have the first size bytes of this file, as of version, at the least Base of them. False if
+// the file has changed since, and then nothing is noted.
+func (f *SpoolFile) Arrived(version uint64, size int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || f.version != version || size < f.base || size > f.size {
+		return false
+	}
+	f.base, f.server = size, size
+	f.dirty.Remove(0, size)
+	return true
+}
+
 // restore gives a new local copy the shape of an earlier one. The version is one that no Plan has named.
 func (f *SpoolFile) restore(s Shape) {
 	f.mu.Lock()

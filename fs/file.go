@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,6 +62,7 @@ type file struct {
 	patched bool      // some of the changes may have been put into the server's file
 	begun   bool      // an upload of this content broke: what the server has may be of it
 	resumed bool      // taken over from an earlier mount, which may have begun
+	beside  string    // name under which it is being put beside the server's file, "" for none
 }
 
 // handle is one open().
@@ -69,6 +71,8 @@ type handle struct {
 	r      *reader // constant; for reading while there is no local copy
 	write  bool    // constant
 	append bool    // constant
+
+	stale atomic.Bool // what it wrote was put beside the server's file: it can't write to that one
 }
 
 // newFile is a file without handles; e is the server's as last seen.

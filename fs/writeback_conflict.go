@@ -17,33 +17,42 @@ import (
 func (u *upload) guard(ctx context.Context, p string) error {
 	f := u.f
 	f.mu.Lock()
-	behind := f.behind && !f.appends && !f.begun && time.Since(f.checked) >= sureFor
-	created, was, resumed := f.created, versionOf(f.server), f.resumed
+	behind := f.behind && !f.begun && time.Since(f.checked) >= sureFor
+	created, appends, was, resumed := f.created, f.appends, versionOf(f.server), f.resumed
 	f.mu.Unlock()
-	if !behind {
+	switch {
+	case !behind || appends && !resumed: // appends go behind whatever is there
 		return nil
+	case appends:
+		return u.catchUp(ctx, p)
 	}
 	e, err := f.t.fresh(ctx, p, sureFor)
 	if err == nil && !created && coarse(e) && !was.time.IsZero() && was.precision <= time.Second {
 		e, err = f.t.exact(ctx, p)
 	}
+	begun := false
 	switch {
+	case notThere(err) && !created && len(u.copy.Missing(0, u.copy.Size())) > 0: // which nobody has any more
+		return u.giveWay(ctx, p, e)
 	case notThere(err):
 		return nil
 	case err != nil:
 		return err
 	case e.Type == ftpconn.Dir:
-		return ftpconn.ErrIsDir
+		return u.giveWay(ctx, p, e)
 	case !created && was.same(versionOf(e)):
 	case resumed:
-		switch ours, err := u.continues(ctx, p, e); {
+		plan := u.copy.Plan()
+		ours, err := u.continues(ctx, p, e)
+		switch {
+		case u.copy.Version() != plan.Version: // what was compared isn't what there is
+			return errRetry
 		case err != nil:
 			return err
 		case !ours:
 			return u.giveWay(ctx, p, e)
 		}
-		if e.Size == u.copy.Size() { // nothing but the confirmation was lost
-			plan := u.copy.Plan()
+		if begun = true; e.Size == plan.Size { // nothing but the confirmation was lost
 			u.confirmed(plan)
 		}
 	default:
@@ -51,7 +60,7 @@ func (u *upload) guard(ctx context.Context, p string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.checked, f.resumed = time.Now(), false
+	f.checked, f.resumed, f.begun = time.Now(), false, begun
 	return nil
 }
 
@@ -61,17 +70,22 @@ func (u *upload) continues(ctx context.Context, p string, e ftpconn.Entry) (bool
 	if e.Size < 0 || e.Size > u.copy.Size() || len(u.copy.Missing(0, e.Size)) > 0 {
 		return false, nil
 	}
-	if e.Size == 0 {
+	return u.holds(ctx, p, 0, e.Size)
+}
+
+// holds says that the server's file has at [from, to) what the local copy has there.
+func (u *upload) holds(ctx context.Context, p string, from, to int64) (bool, error) {
+	if from == to {
 		return true, nil
 	}
-	d, err := u.f.t.remote.Retrieve(ctx, p, 0)
+	d, err := u.f.t.remote.Retrieve(ctx, p, from)
 	if err != nil {
 		return false, err
 	}
 	defer d.Close()
 	there, here := make([]byte, 256<<10), make([]byte, 256<<10)
-	for off := int64(0); off < e.Size; {
-		n, err := io.ReadFull(d, there[:min(int64(len(there)), e.Size-off)])
+	for off := from; off < to; {
+		n, err := io.ReadFull(d, there[:min(int64(len(there)), to-off)])
 		if err != nil {
 			return false, err
 		}
@@ -86,25 +100,74 @@ func (u *upload) continues(ctx context.Context, p string, e ftpconn.Entry) (bool
 	return true, nil
 }
 
+// catchUp finds out how much of what is to be appended was brought there already by the mount that this one has taken over from: sent
+// again it would be there twice.
+func (u *upload) catchUp(ctx context.Context, p string) error {
+	f := u.f
+	e, err := f.t.fresh(ctx, p, 0)
+	if err != nil && !notThere(err) {
+		return err
+	}
+	plan, base := u.copy.Plan(), u.copy.Base()
+	if upTo := min(e.Size, plan.Size); err == nil && e.Type == ftpconn.File && upTo > base {
+		switch ours, err := u.holds(ctx, p, base, upTo); {
+		case u.copy.Version() != plan.Version:
+			return errRetry
+		case err != nil:
+			return err
+		case ours && !u.copy.Arrived(plan.Version, upTo):
+			return errRetry
+		case ours:
+			f.mu.Lock()
+			f.created, f.checked = false, time.Now()
+			if f.server = (ftpconn.Entry{Type: ftpconn.File, Size: upTo, UID: -1, GID: -1}); e.Size > upTo {
+				f.checked = time.Time{} // others have gone on behind it
+			}
+			f.mu.Unlock()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resumed = false
+	return nil
+}
+
 // giveWay leaves the server's file e at p as it is, and puts the local version beside it.
 func (u *upload) giveWay(ctx context.Context, p string, e ftpconn.Entry) error {
 	f, t := u.f, u.f.t
-	beside := conflictName(p, time.Now())
 	if len(u.copy.Missing(0, u.copy.Size())) > 0 { // which can't be had any more
 		t.reportConflict(fmt.Errorf("%s: %w; the parts that were changed here are kept on this machine", p, errConflict))
 		f.abandon(p)
 		return errConflict
 	}
-	if _, err := u.stream(ctx, beside, true); err != nil {
-		return fmt.Errorf("putting the local version beside a file that was changed on the server meanwhile: %w", err)
+	f.mu.Lock()
+	if f.beside == "" {
+		f.beside = path.Base(conflictName(p, time.Now()))
 	}
-	t.reportConflict(fmt.Errorf("%s: %w; the local version is %s", p, errConflict, path.Base(beside)))
-	if copy := f.letGo(); copy != nil {
-		copy.Close()
+	beside := path.Join(path.Dir(p), f.beside)
+	f.mu.Unlock()
+	plan, err := u.stream(ctx, beside, true)
+	switch {
+	case err != nil:
+		return fmt.Errorf("putting the local version beside a file that was changed on the server meanwhile: %w", err)
+	case u.copy.Version() != plan.Version: // written to meanwhile
+		return errRetry
 	}
 	f.mu.Lock()
-	f.server, f.checked = e, time.Now()
+	f.server, f.checked, f.beside = e, time.Now(), ""
+	for h := range f.handles {
+		h.stale.Store(h.write) // it isn't for the server's file what is still written
+	}
 	f.mu.Unlock()
+	copy := f.letGo()
+	t.reportConflict(fmt.Errorf("%s: %w; the local version is %s", p, errConflict, path.Base(beside)))
+	switch {
+	case copy == nil:
+	case copy.Version() != plan.Version: // in this moment
+		t.keep(p, copy)
+	default:
+		copy.Close()
+	}
 	return errConflict
 }
 

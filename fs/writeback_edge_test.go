@@ -1,12 +1,17 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
@@ -28,6 +33,20 @@ func (s *lateSite) fileOf(t *testing.T, name string) *file {
 		t.Fatalf("%s isn't open", name)
 	}
 	return n.file()
+}
+
+// contested is a file that was made here, and waits while others do something under its name, a moment after which the server would be
+// believed to have nothing there.
+func (s *lateSite) contested(t *testing.T, name, text string, others func()) *file {
+	t.Helper()
+	h := s.openFor(t, name, os.O_WRONLY|os.O_CREATE, text)
+	f := s.fileOf(t, name)
+	f.mu.Lock()
+	f.checked = time.Time{}
+	f.mu.Unlock()
+	others()
+	must(t, h.Close())
+	return f
 }
 
 func (f *file) peek(look func() bool) bool {
@@ -140,6 +159,130 @@ func TestWritebackWhereAFileTookTheDirectory(t *testing.T) {
 	}
 }
 
+// TestWritebackOfAnEditOfARemovedFile has others remove a file of which the rest is needed.
+func TestWritebackOfAnEditOfARemovedFile(t *testing.T) {
+	s := lateSiteOver(t, false)
+	s.put(t, "f", string(pattern(100_000)))
+	h, err := os.OpenFile(s.at("f"), os.O_WRONLY, 0)
+	must(t, err)
+	_, err = h.WriteAt([]byte("an edit"), 50_000)
+	must(t, err)
+	f := s.fileOf(t, "f")
+	f.mu.Lock()
+	f.checked = time.Time{}
+	f.mu.Unlock()
+	must(t, os.Remove(filepath.Join(s.dir, "f")))
+	must(t, h.Close())
+	s.gate.open(nil)
+	s.settled(t)
+	s.absent(t, "f")
+	if err := s.PendingErr(); err == nil || !strings.Contains(err.Error(), "/f") {
+		t.Errorf("reported: %v", err)
+	}
+	if kept, _ := filepath.Glob(filepath.Join(s.t.opt.SpoolDir, "lost+found", "*%f")); len(kept) != 1 {
+		t.Errorf("kept: %v", kept)
+	}
+}
+
+// TestWritebackBesideADirectory has others make a directory of the same name.
+func TestWritebackBesideADirectory(t *testing.T) {
+	s := lateSiteOver(t, false)
+	s.contested(t, "f", "mine", func() { must(t, os.Mkdir(filepath.Join(s.dir, "f"), 0o755)) })
+	s.gate.open(nil)
+	s.settled(t)
+	beside, _ := filepath.Glob(filepath.Join(s.dir, "f.ftpfs-conflict-*"))
+	if len(beside) != 1 || read(t, beside[0]) != "mine" {
+		t.Errorf("beside it: %v", beside)
+	}
+}
+
+// crashed is a spool directory with copies that a mount left in its journal.
+func crashed(t *testing.T, fill func(spool *cache.Spool, leave func(p cache.Pending, base int64, text string))) (spoolDir string) {
+	t.Helper()
+	spoolDir = t.TempDir()
+	spool, err := cache.OpenSpool(spoolDir, 0, testLog(t))
+	must(t, err)
+	fill(spool, func(p cache.Pending, base int64, text string) {
+		f, err := spool.Create(p.Path)
+		must(t, err)
+		if base > 0 {
+			must(t, f.SetBase(base))
+		}
+		_, err = f.WriteAt([]byte(text), base)
+		must(t, err)
+		p.Site = "test"
+		must(t, f.Journal(p))
+	})
+	must(t, spool.Close())
+	return spoolDir
+}
+
+// TestNextMountGoesOnWithAppends has a crash after the server got all, a part or nothing of bytes behind the end of a file.
+func TestNextMountGoesOnWithAppends(t *testing.T) {
+	for name, c := range map[string]struct{ there, want string }{
+		"nothing arrived":  {"one\n", "one\ntwo\n"},
+		"a part":           {"one\ntw", "one\ntwo\n"},
+		"all":              {"one\ntwo\n", "one\ntwo\n"},
+		"all and others'":  {"one\ntwo\nthree\n", "one\ntwo\nthree\n"},
+		"others' alone":    {"one\nthree\n", "one\nthree\ntwo\n"},
+		"it was cut":       {"on", "ontwo\n"},
+		"made, nothing":    {"-", "two\n"},
+		"made, a part":     {"tw", "two\n"},
+		"made, all":        {"two\n", "two\n"},
+		"made, others' it": {"three\n", "three\ntwo\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made := strings.HasPrefix(name, "made")
+			spoolDir := crashed(t, func(_ *cache.Spool, leave func(cache.Pending, int64, string)) {
+				p := cache.Pending{Path: "/log", Appends: true, Created: made, ServerSize: 4, Closed: time.Now()}
+				base := int64(4)
+				if made {
+					p.ServerSize, base = 0, 0
+				}
+				leave(p, base, "two\n")
+			})
+			s := &site{dir: t.TempDir(), mnt: t.TempDir()}
+			if c.there != "-" {
+				s.put(t, "log", c.there)
+			}
+			m := mountRemote(t, s.mnt, newDirRemote(s.dir), func(o *Options) { o.SpoolDir, o.Site = spoolDir, "test" })
+			waitFor(t, "the upload", func() bool { return m.Backlog().Files == 0 })
+			s.onServer(t, "log", c.want)
+			must(t, m.PendingErr())
+		})
+	}
+}
+
+// TestConflictTakesWhatIsWrittenMeanwhile writes while the local version is put beside the server's file.
+func TestConflictTakesWhatIsWrittenMeanwhile(t *testing.T) {
+	s := lateSiteOver(t, false)
+	s.contested(t, "f", "mine", func() { s.put(t, "f", "theirs, longer") })
+	ending, go1 := make(chan struct{}), make(chan struct{})
+	s.remote.set(func() {
+		s.remote.stored = func(p string, u ftpconn.Upload) ftpconn.Upload {
+			return &slowEnd{Upload: u, reached: ending, on: go1}
+		}
+	})
+	s.gate.open(nil)
+	<-ending
+	s.remote.set(func() { s.remote.stored = nil })
+	h, err := os.OpenFile(s.at("f"), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = io.WriteString(h, " and more")
+	must(t, err)
+	close(go1)
+	_ = h.Close()
+	s.settled(t)
+	s.onServer(t, "f", "theirs, longer")
+	beside, _ := filepath.Glob(filepath.Join(s.dir, "f.ftpfs-conflict-*"))
+	if len(beside) != 1 || read(t, beside[0]) != "mine and more" {
+		for _, b := range beside {
+			t.Errorf("beside it: %s: %q", b, read(t, b))
+		}
+		t.Errorf("%d beside it", len(beside))
+	}
+}
+
 // slowEnd waits at the end of an upload.
 type slowEnd struct {
 	ftpconn.Upload
@@ -150,4 +293,31 @@ func (u *slowEnd) Close() error {
 	close(u.reached)
 	<-u.on
 	return u.Upload.Close()
+}
+
+// TestConflictThatIsRefusedLeavesOneFileBeside has the server refuse the local version at first.
+func TestConflictThatIsRefusedLeavesOneFileBeside(t *testing.T) {
+	s := lateSiteOver(t, false)
+	f := s.contested(t, "f", "mine", func() { s.put(t, "f", "theirs, longer") })
+	s.remote.set(func() {
+		s.remote.stored = func(p string, u ftpconn.Upload) ftpconn.Upload { return &fullUpload{Upload: u} }
+	})
+	s.gate.open(nil)
+	waitFor(t, "the refusal", func() bool { return f.peek(func() bool { return f.late != nil && f.job == nil }) })
+	s.remote.set(func() { s.remote.stored = nil })
+	h, err := os.Open(s.at("f"))
+	if err == nil {
+		t.Error("the next open doesn't say so")
+		h.Close()
+	}
+	h, err = os.Open(s.at("f"))
+	must(t, err)
+	if err := h.Sync(); !errors.Is(err, syscall.ESTALE) {
+		t.Errorf("fsync: %v", err)
+	}
+	must(t, h.Close())
+	s.onServer(t, "f", "theirs, longer")
+	if beside, _ := filepath.Glob(filepath.Join(s.dir, "f.ftpfs-conflict-*")); len(beside) != 1 || read(t, beside[0]) != "mine" {
+		t.Errorf("beside it: %v", beside)
+	}
 }

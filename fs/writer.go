@@ -189,6 +189,9 @@ var _ = (fusefs.FileWriter)((*handle)(nil))
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
+	if h.stale.Load() {
+		return 0, h.f.t.errno("write", h.f.n.shownPath(), errConflict)
+	}
 	n, err := h.f.write(c, data, off, h.append && !ofPages(c, off))
 	if err != nil && n == 0 {
 		return 0, h.f.t.errno("write", h.f.n.shownPath(), err)
