@@ -253,6 +253,28 @@ func TestNextMountGoesOnWithAppends(t *testing.T) {
 	}
 }
 
+// TestNextMountFindsTwoOfOneName has two mounts of one site crash, or one whose disk was too full to say that a file was done with.
+func TestNextMountFindsTwoOfOneName(t *testing.T) {
+	spoolDir := crashed(t, func(_ *cache.Spool, leave func(cache.Pending, int64, string)) {
+		at := time.Now()
+		leave(cache.Pending{Path: "/f", Created: true, Closed: at.Add(time.Second)}, 0, "newer")
+		leave(cache.Pending{Path: "/f", Created: true, Closed: at}, 0, "older")
+		leave(cache.Pending{Path: "/g", Created: true, Closed: at}, 0, "g")
+		leave(cache.Pending{Path: "/g/below", Created: true, Closed: at.Add(time.Second)}, 0, "below")
+	})
+	s := &site{dir: t.TempDir(), mnt: t.TempDir()}
+	m := mountRemote(t, s.mnt, newDirRemote(s.dir), func(o *Options) { o.SpoolDir, o.Site = spoolDir, "test" })
+	waitFor(t, "the uploads", func() bool { return m.Backlog().Files == 0 })
+	waitFor(t, "the files to be closed", func() bool { return len(m.t.files.list()) == 0 })
+	s.onServer(t, "f", "newer")
+	s.onServer(t, "g", "g")
+	for _, name := range []string{"%f", "%g%below"} {
+		if kept, _ := filepath.Glob(filepath.Join(spoolDir, "lost+found", "*-"+name)); len(kept) != 1 {
+			t.Errorf("kept of %s: %v", name, kept)
+		}
+	}
+}
+
 // TestConflictTakesWhatIsWrittenMeanwhile writes while the local version is put beside the server's file.
 func TestConflictTakesWhatIsWrittenMeanwhile(t *testing.T) {
 	s := lateSiteOver(t, false)

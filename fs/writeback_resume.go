@@ -41,13 +41,25 @@ func (t *tree) resume() {
 		t.log.Error("files that an earlier mount could not upload stay where they are", "err", err)
 	}
 	var bytes int64
+	newest := make(map[string]*cache.SpoolFile)
 	for _, r := range list {
-		if r.Cut { // a part of it is no better than what the server has
-			t.untold(r.Path, errors.New("it was being written again when the earlier mount ended, and the rest of it is lost"))
+		newest[r.Path] = r.File
+	}
+	for _, r := range list {
+		var why error
+		switch {
+		case r.Cut: // a part of it is no better than what the server has
+			why = errors.New("it was being written again when the earlier mount ended, and the rest of it is lost")
+		case newest[r.Path] != r.File:
+			why = errors.New("another version of it that was closed later waits, too")
+		case !t.resumeOne(r):
+			why = errors.New("a file waits under the name of its directory, or the other way round")
+		}
+		if why != nil {
+			t.untold(r.Path, why)
 			t.keep(r.Path, r.File)
 			continue
 		}
-		t.resumeOne(r)
 		bytes += r.File.Size()
 		if r.Torn {
 			t.log.Warn("a file was being written again when the earlier mount ended: it is what had been written by then", "path", r.Path)
@@ -59,17 +71,23 @@ func (t *tree) resume() {
 	}
 }
 
-// resumeOne puts a file back into the tree, as it was after its close.
-func (t *tree) resumeOne(r cache.Resumed) {
+// resumeOne puts a file back into the tree, as it was after its close. False if something else is in its place.
+func (t *tree) resumeOne(r cache.Resumed) bool {
 	ctx := context.Background()
 	dir := t.root
 	names := strings.Split(strings.TrimPrefix(r.Path, "/"), "/")
 	for _, name := range names[:len(names)-1] {
+		if known := dir.GetChild(name); known != nil && !known.IsDir() {
+			return false
+		}
 		i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.Dir}, 0)
 		dir.AddChild(name, i, true)
 		dir = nodeOf(i)
 	}
 	name := names[len(names)-1]
+	if dir.GetChild(name) != nil {
+		return false
+	}
 	i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.File}, 0)
 	dir.AddChild(name, i, true)
 	n := nodeOf(i)
@@ -92,4 +110,5 @@ func (t *tree) resumeOne(r cache.Resumed) {
 	}
 	n.pin()
 	t.later.add(f)
+	return true
 }
