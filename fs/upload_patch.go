@@ -122,6 +122,9 @@ func (u *upload) patch(ctx context.Context, p string, plan cache.Plan) error {
 			return err
 		}
 	}
+	if what == tailCut { // Pure-FTPd 1.0.50: a STOR behind REST changes the directory
+		defer t.keepTime(ctx, path.Dir(p))()
+	}
 	f.beginPatch(plan.Server)
 	if err := u.fetched(); err != nil {
 		return err
@@ -283,28 +286,45 @@ func mergeRanges(ranges []cache.Range, gap int64) (merged []cache.Range) {
 	return merged
 }
 
-// tailAt tries what the server does with the rest of a file, once for a mount, with a file of its own in directory dir. Where that
-// doesn't take the file, only vsftpd is known.
+// tailAt says what the server does with the rest of a file. But for vsftpd, which is known, that is tried once for a mount, with a file
+// of its own in directory dir. A directory that doesn't take the file says nothing.
 func (t *tree) tailAt(ctx context.Context, dir string) (tail, error) {
 	t.tails.probing.Lock()
 	defer t.tails.probing.Unlock()
 	if what := t.tails.get(); what != tailUnknown {
 		return what, nil
 	}
+	if strings.Contains(t.remote.Features().Banner, "(vsFTPd ") { // measured with 3.0.3
+		t.tails.set(tailKept)
+		return tailKept, nil
+	}
+	restore := t.keepTime(ctx, dir)
 	what, err := t.probeTail(ctx, path.Join(dir, tempName()))
+	restore()
 	if err != nil {
 		if broken(err) || ctx.Err() != nil {
 			return tailUnknown, err
 		}
 		t.log.Debug("what the server keeps behind REST and STOR can't be tried", "err", err)
-		if strings.Contains(t.remote.Features().Banner, "(vsFTPd ") { // keeps it all, measured with 3.0.3
-			return tailKept, nil
-		}
 		return tailUnknown, nil
 	}
 	t.log.Debug("tried what the server keeps behind REST and STOR", "tail", what)
 	t.tails.set(what)
 	return what, nil
+}
+
+// keepTime returns a function that gives a directory the time again that it has now, where that is known exactly.
+func (t *tree) keepTime(ctx context.Context, dir string) (restore func()) {
+	e, err := t.fresh(ctx, dir, t.opt.TTL)
+	if err != nil || e.ModTime.IsZero() || e.ModPrecision > time.Second {
+		return func() {}
+	}
+	e = t.overrides.apply(dir, e)
+	return func() {
+		if err := t.setTime(ctx, dir, e.ModTime); err != nil {
+			t.log.Debug("the time of a directory is not what it was", "path", dir, "err", err)
+		}
+	}
 }
 
 // probeTail tries it with the file temp.

@@ -51,7 +51,7 @@ func TestStatisticsOnSignal(t *testing.T) {
 		` reads\.requests=(4[1-9]|[5-9]\d) reads\.bytes=40006 reads\.downloads=4\d `,
 		` blocks\.hits=\d+ blocks\.misses=[1-9]`,
 		` ahead\.files=([1-9]|[1-3]\d|40) ahead\.used=[1-9]\d? `,
-		` uploads\.confirmed=1 uploads\.failed=0 uploads\.sent=4 entries\.known=\d+ `,
+		` uploads\.confirmed=1 uploads\.failed=0 uploads\.sent=4 uploads\.waiting=0 uploads\.waiting_bytes=0 entries\.known=\d+ `,
 	} {
 		if !regexp.MustCompile(want).MatchString(text) {
 			t.Errorf("%s is not in the log:\n%s", want, text)

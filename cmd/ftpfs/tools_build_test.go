@@ -17,7 +17,7 @@ int main(void) { printf("%d\\n", f1() + f2() + f3()); return 0; }' > main.c
 				printf 'prog: main.o lib.a\n\tgcc -g -o $@ $^\nlib.a: f1.o f2.o f3.o\n\tar rcs $@ $^\n%%.o: %%.c all.h\n\tgcc -g -O1 -c -o $@ $<\n' > Makefile
 				make -s -j4; ./prog; make -q; cmp prog "$SRV/prog"; "$SRV/prog"`, "60\n60\n")
 			d.remount()
-			d.want(`cd "$MNT"; make -q; ./prog; make -n | wc -l; echo '/* more */' >> f2.c; make -n | grep -c f2; make -s; make -q; sleep 1.1 # which is how fine times are
+			d.want(`cd "$MNT"; make -q; ./prog; make -n | wc -l; sleep 1.1; echo '/* more */' >> f2.c; make -n | grep -c f2; make -s; make -q; sleep 1.1 # which is how fine times are, here and above
 				sed -i s/10/100/ all.h; make -s -j4; ./prog; make -q; make`, "60\n1\n2\n600\nmake: 'prog' is up to date.\n")
 			d.remount()
 			d.want(`cd "$MNT"; make -q; rm *.o; cmp prog "$SRV/prog"; ./prog; ls "$SRV"`, "600\nMakefile\nall.h\nf1.c\nf2.c\nf3.c\nlib.a\nmain.c\nprog\n")

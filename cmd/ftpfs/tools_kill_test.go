@@ -70,6 +70,16 @@ func (k *killed) partOf(content []byte, some int) bool {
 	return len(got) >= some && bytes.HasPrefix(content, got)
 }
 
+// differs is where two contents part.
+func differs(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
 func killTests() []killTest {
 	const begins = 256 << 10 // of what is stalled
 	stalled := func(verb string) func(p *ftptest.Proxy) {
@@ -79,6 +89,19 @@ func killTests() []killTest {
 		b := bytes.Clone(k.old)
 		copy(b[1000:], "CHANGED")
 		return b
+	}
+	patched := func(k *killed) []byte {
+		b := bytes.Clone(k.old)
+		copy(b[300_000:], k.data[:600_000])
+		return b
+	}
+	// middle is how much of the change in the middle the server has.
+	middle := func(k *killed) (n int) {
+		got := k.has("f")
+		if len(got) < 300_000 {
+			return 0
+		}
+		return differs(got[300_000:], k.data[:600_000])
 	}
 	inPlace, aside, both := []string{"inplace"}, []string{"atomic"}, []string{"inplace", "atomic"}
 	onServer := func(k *killed) bool { return len(k.has("f")) > begins/2 && len(k.has("f")) < len(k.old) }
@@ -102,12 +125,16 @@ func killTests() []killTest {
 			after: func(k *killed) bool { return k.partOf(k.data, begins/2) }},
 		{name: "overwriting aside", script: `cp "$TMP/data" "$MNT/f"`, modes: aside, stall: stalled("STOR"), begun: hasTemp,
 			after: func(k *killed) bool { return k.whole(k.old) }},
-		{name: "changing the middle", script: `printf CHANGED | dd of="$MNT/f" bs=1 seek=1000 conv=notrunc status=none`, modes: inPlace,
-			stall: stalled("STOR"), begun: onServer,
-			after: func(k *killed) bool { return k.partOf(changed(k), begins/2) },
+		{name: "changing the middle", script: `dd if="$TMP/data" of="$MNT/f" bs=600000 count=1 seek=300000 oflag=seek_bytes conv=notrunc status=none`,
+			modes: inPlace, stall: stalled("STOR"),
+			begun: func(k *killed) bool { return middle(k) > begins/2 },
+			after: func(k *killed) bool { // the rest is what it was, or cut off
+				got, at := k.has("f"), 300_000+middle(k)
+				return middle(k) > begins/2 && bytes.Equal(got[:300_000], k.old[:300_000]) && (len(got) <= at || bytes.Equal(got[at:], k.old[at:]))
+			},
 			again: func(k *killed, d *toolDir) { // of a part, or behind it
-				if got := k.has("f"); !bytes.HasPrefix(changed(k), got) {
-					k.t.Errorf("changed again: %s", difference(got, changed(k)))
+				if got := k.has("f"); !bytes.HasPrefix(patched(k), got) {
+					k.t.Errorf("changed again: %s", difference(got, patched(k)))
 				}
 			}},
 		{name: "changing the middle aside", script: `printf CHANGED | dd of="$MNT/f" bs=1 seek=1000 conv=notrunc status=none`, modes: aside,
