@@ -28,13 +28,13 @@ type arming struct {
 	err  error
 }
 
-// makeData makes a data connection for the next transfer in the mode in force, falling back by the evidence. An error that
+// makeData makes a data connection for the transfer command cmd in the mode in force, falling back by the evidence. An error that
 // IsLost asks for another session.
-func (c *Conn) makeData(ctx context.Context) (*dataConn, error) {
+func (c *Conn) makeData(ctx context.Context, cmd string) (*dataConn, error) {
 	m := c.site.modes
 	for busy := 0; ; {
 		mode, confirmed := m.current()
-		d, err := c.make(ctx, mode, confirmed)
+		d, err := c.make(ctx, mode, confirmed, cmd)
 		if err == nil {
 			return d, nil
 		}
@@ -48,6 +48,9 @@ func (c *Conn) makeData(ctx context.Context) (*dataConn, error) {
 		refused := errors.As(err, &re)
 		if refused && re.Code == 421 {
 			c.broken.Store(true)
+			return nil, err
+		}
+		if ofPRET(err) {
 			return nil, err
 		}
 		if refused && re.Code == 425 && busy < 3 { // out of ports, for the moment
@@ -72,7 +75,7 @@ func (c *Conn) makeData(ctx context.Context) (*dataConn, error) {
 }
 
 // make makes a data connection in one mode.
-func (c *Conn) make(ctx context.Context, mode Mode, confirmed bool) (*dataConn, error) {
+func (c *Conn) make(ctx context.Context, mode Mode, confirmed bool, cmd string) (*dataConn, error) {
 	d := c.newData(mode, confirmed)
 	if !mode.Passive() {
 		ln, at, err := c.listen(ctx)
@@ -86,7 +89,7 @@ func (c *Conn) make(ctx context.Context, mode Mode, confirmed bool) (*dataConn, 
 		}
 		return d, nil
 	}
-	r, err := c.ask(ctx, mode.String(), "")
+	r, err := c.askPassive(ctx, mode, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +207,7 @@ func (c *Conn) listen(ctx context.Context) (net.Listener, netip.AddrPort, error)
 func (c *Conn) armAhead() {
 	s := c.site
 	mode, confirmed := s.modes.current()
-	if !confirmed || !c.spent || c.armed != nil || !c.alive() || !s.pipelines() {
+	if !confirmed || !c.spent || c.armed != nil || !c.alive() || !s.pipelines() || s.wantsPRET() {
 		return
 	}
 	if rng := s.cfg.ActivePorts; !mode.Passive() && rng.Lo != 0 && int(rng.Hi)-int(rng.Lo) < 2*s.cfg.MaxConns {

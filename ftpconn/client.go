@@ -259,6 +259,9 @@ func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset in
 		if ctx.Err() == nil && try < cl.tries() && IsLost(err) && !errors.Is(err, errReplyTimeout) {
 			continue
 		}
+		if mode == Append && ofPRET(err) && errors.Is(err, errors.ErrUnsupported) {
+			cl.site.update(func(s *site) { s.noAppend = true })
+		}
 		return nil, cl.explain(ctx, opStore, p, "", err)
 	}
 }

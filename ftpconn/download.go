@@ -31,7 +31,7 @@ type download struct {
 // retrieve starts RETR.
 func (c *Conn) retrieve(ctx context.Context, path string, offset int64) (*download, error) {
 	for {
-		d, ahead, err := c.begin(ctx)
+		d, ahead, err := c.begin(ctx, "RETR "+path)
 		if err != nil {
 			return nil, err
 		}

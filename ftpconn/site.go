@@ -24,6 +24,7 @@ type site struct {
 	base      string // the absolute path on the server that is the Remote's "/"
 	probed    bool   // the first session has learned what is to be learned at log-in
 	pipeline  bool   // several commands in one packet are answered one by one
+	pret      bool   // EPSV and PASV are refused without a PRET
 	rest      bool   // REST was accepted once
 	list      string // what lists where there is no MLSD: "STAT", "LIST -a" or "LIST", "" not known
 	zone      time.Duration
@@ -101,7 +102,7 @@ func (s *site) setFeat(r reply) {
 		name = strings.ToUpper(name)
 		s.feat[name] = strings.TrimSpace(args)
 		if name == "PRET" {
-			continue // only asked of those who insist on it
+			continue // the library need not know: askPassive
 		}
 		b.WriteString(strings.TrimRight(" "+name+" "+args, " ") + "\r\n")
 	}

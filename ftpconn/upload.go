@@ -12,6 +12,13 @@ import (
 
 func (m StoreMode) restarts() bool { return m == Restart || m == Within }
 
+func (m StoreMode) verb() string {
+	if m == Append {
+		return "APPE"
+	}
+	return "STOR"
+}
+
 // upload is an Upload: what is written is handed to the library's reader, piece by piece.
 type upload struct {
 	c       *Conn
@@ -57,7 +64,7 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		}
 		c.site.update(func(s *site) { s.rest = true })
 	}
-	d, ahead, err := c.begin(ctx)
+	d, ahead, err := c.begin(ctx, mode.verb()+" "+path)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 )
 
 // ErrPreempted ends a Download that nobody read while its session was needed elsewhere. The
@@ -24,12 +25,12 @@ func (c *Conn) optimistic() bool {
 	return confirmed && c.dataTLS == nil && c.site.pipelines() && !c.site.isPyftpdlib()
 }
 
-// begin readies the library for a transfer.
-func (c *Conn) begin(ctx context.Context) (d *dataConn, ahead bool, err error) {
+// begin readies the library for the transfer command cmd.
+func (c *Conn) begin(ctx context.Context, cmd string) (d *dataConn, ahead bool, err error) {
 	c.ctx = ctx
 	if d = c.takeArmed(ctx); d != nil {
 		ahead = true
-	} else if d, err = c.makeData(ctx); err != nil {
+	} else if d, err = c.makeData(ctx, cmd); err != nil {
 		return nil, false, err
 	}
 	c.lib.data, c.spent = d, true
@@ -75,7 +76,8 @@ var errNoConnection = errors.New("the server did not connect")
 
 // listing runs a listing command in dir and has read take the data to its end.
 func (c *Conn) listing(ctx context.Context, dir, cmd string, read func(io.Reader) error) (err error) {
-	d, ahead, err := c.begin(ctx)
+	verb, _, _ := strings.Cut(cmd, " ")
+	d, ahead, err := c.begin(ctx, verb)
 	if err != nil {
 		return err
 	}

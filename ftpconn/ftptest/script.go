@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ type scriptState struct {
 	features  []string
 	pasv      string
 	epsv      string
+	pret      bool
 	listing   *string
 	files     map[string][]byte
 	commands  []string
@@ -145,6 +147,11 @@ func (s *Script) PASV(reply string) { s.set(func() { s.pasv = reply }) }
 
 // EPSV sets the reply to EPSV; "%s" in it becomes the port. Without it, the reply names no port.
 func (s *Script) EPSV(reply string) { s.set(func() { s.epsv = reply }) }
+
+// PRET makes the server insist on a PRET before EPSV and PASV, like DrFTPD, and on the command that it named behind them.
+func (s *Script) PRET() {
+	s.set(func() { s.pret, s.features = true, append(slices.Clone(s.features), "PRET") })
+}
 
 // Listing is what LIST and MLSD of every directory send, as it stands, instead of the tree.
 func (s *Script) Listing(raw string) { s.set(func() { s.listing = &raw }) }

@@ -27,6 +27,7 @@ type scriptSession struct {
 	dir      string
 	offset   int
 	from     string           // of RNFR
+	pret     string           // the command that PRET named
 	listener *net.TCPListener // of EPSV and PASV
 	active   string           // host:port of EPRT and PORT
 }
@@ -93,13 +94,44 @@ func (c *scriptSession) command(verb, arg string) bool {
 	}
 	switch verb {
 	case "LIST", "NLST", "MLSD", "RETR", "STOR", "APPE":
+		if c.insists() && c.active == "" && !strings.HasPrefix(shown+" ", c.pret+" ") {
+			return c.send("500 PRET named " + c.pret)
+		}
+		c.pret = ""
 		return c.transfer(verb, arg, transfer)
+	case "PRET":
+		return c.send(c.announce(arg))
 	case "EPSV", "PASV", "EPRT", "PORT":
+		if c.insists() && c.pret == "" && strings.HasSuffix(verb, "SV") {
+			return c.send("500 You need to use a client supporting PRET (PRE Transfer) to use PASV")
+		}
 		return c.send(c.port(verb, arg))
 	case "QUIT":
 		return c.send("221 Goodbye.", Hangup)
 	}
 	return c.send(c.plain(verb, arg))
+}
+
+func (c *scriptSession) insists() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.s.pret
+}
+
+// announce answers PRET like DrFTPD.
+func (c *scriptSession) announce(cmd string) string {
+	verb, arg, _ := strings.Cut(cmd, " ")
+	switch verb {
+	case "LIST", "NLST", "MLSD", "STOR":
+	case "RETR":
+		if _, ok := c.s.File(c.abs(arg)); !ok {
+			return "550 Requested action not taken. File unavailable."
+		}
+	default:
+		return "504 Command not implemented for that parameter"
+	}
+	c.pret = cmd
+	return "200 OK, planning for the upcoming transfer"
 }
 
 // abs is the path that an argument means.
