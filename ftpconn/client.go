@@ -252,7 +252,7 @@ func (cl *Client) Store(ctx context.Context, p string, mode StoreMode, offset in
 		if err == nil {
 			u.leaving = func() func() { return cl.unsettled.add(abs) }
 			u.back, u.used = func(err error) { cl.traffic.ended(err); cl.giveBack(lease, err) }, lease.touch
-			lease.onWanted(u.wanted)
+			lease.onWanted(func() { u.wanted(cl.pool.stalled) })
 			return &explainedUpload{cl: cl, path: p, mode: mode, u: u}, nil
 		}
 		cl.giveBack(lease, err)

@@ -496,3 +496,28 @@ func TestGivenUpUploadTellsItsWriter(t *testing.T) {
 		}
 	}
 }
+
+// A writer that waits for a download which waits for the writer's session: cp, tar and dd from the mount into itself.
+func TestIdleUploadYieldsTheOnlySession(t *testing.T) {
+	s := ftptest.NewServer(t, ftptest.Options{})
+	s.WriteFile("a", []byte("content"))
+	for _, limit := range []int{1, 2} { // with 2 one is left to metadata
+		cl := dialTo(t, s, func(c *Config) { c.MaxConns = limit })
+		up, err := cl.Store(t.Context(), "/f", Replace, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := up.Write([]byte("some")); err != nil {
+			t.Fatal(err)
+		}
+		if b := get(t, cl, "/a", 0); string(b) != "content" {
+			t.Errorf("content %q", b)
+		}
+		if idle := up.(*explainedUpload).u.idle(); idle > yieldAfter*3/4 {
+			t.Errorf("limit %d: a reader waited for %v", limit, idle)
+		}
+		if err := up.Close(); !errors.Is(err, ErrPreempted) {
+			t.Errorf("closing: %v", err)
+		}
+	}
+}

@@ -1426,3 +1426,25 @@ func useForAMoment(t *testing.T, l *testLease) {
 	l.s.inUse.Add(-1)
 	l.put(err)
 }
+
+func TestPoolIsStalledWhenNobodyMovesData(t *testing.T) {
+	poolTest(t, 4, func(t *testing.T, _ *fakeSite, p *testPool) {
+		ls := mustGetN(t, p, classData, 3)
+		time.Sleep(time.Second)
+		if p.stalled(time.Second) {
+			t.Error("stalled, and nobody waits")
+		}
+		w := goGet(t.Context(), p, classData)
+		if !p.stalled(time.Second) {
+			t.Error("nobody has moved data for a second, and it isn't stalled")
+		}
+		ls[1].touch()
+		if p.stalled(time.Second) {
+			t.Error("stalled, and a session is in use")
+		}
+		ls[0].put(nil)
+		served(t, w).put(nil)
+		ls[1].put(nil)
+		ls[2].put(nil)
+	})
+}

@@ -55,6 +55,21 @@ func (p *pool[S]) yielderLocked(w *waiter[S], now time.Time) (best *lease[S], so
 	return best, some
 }
 
+// stalled says that somebody waits while no session lent for data was touched for d: none is about to be put back.
+func (p *pool[S]) stalled(d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue[classMeta])+len(p.queue[classData]) == 0 {
+		return false
+	}
+	for l := range p.leases {
+		if l.class != classMeta && time.Since(p.born)-time.Duration(l.used.Load()) < d {
+			return false
+		}
+	}
+	return true
+}
+
 // alarmLocked has tick run at t or before.
 func (p *pool[S]) alarmLocked(t time.Time) {
 	if p.closed || !p.alarmAt.IsZero() && !t.Before(p.alarmAt) {

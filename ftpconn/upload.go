@@ -243,9 +243,33 @@ func (u *upload) stop(why error) {
 	})
 }
 
-// wanted gives up an upload that nobody has written to for long.
-func (u *upload) wanted() {
-	if !u.busy.Load() && time.Since(time.Unix(0, u.last.Load())) > 5*time.Second {
+// How long nobody has written to an upload that is given up when another needs its session. The rest of it is sent anew, by some
+// servers' leave only the whole: so it is a while, but for a pool that is stalled, which is what one session that both the
+// writer and what it waits for need comes to.
+const (
+	yieldAfter   = 5 * time.Second
+	yieldStalled = 200 * time.Millisecond
+)
+
+// idle is how long nobody has written.
+func (u *upload) idle() time.Duration {
+	if u.busy.Load() {
+		return 0
+	}
+	return time.Since(time.Unix(0, u.last.Load()))
+}
+
+// wanted gives up an upload that nobody has written to for long. stalled says that nobody has used any session for data for that long, and
+// that one is still needed.
+func (u *upload) wanted(stalled func(time.Duration) bool) {
+	if early := yieldStalled - u.idle(); early > 0 && !u.busy.Load() {
+		select {
+		case <-time.After(early):
+		case <-u.ended:
+			return
+		}
+	}
+	if idle := u.idle(); idle > yieldAfter || idle >= yieldStalled && stalled(yieldStalled) {
 		u.stop(ErrPreempted)
 	}
 }
