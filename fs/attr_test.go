@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -94,5 +95,34 @@ func TestExecutableIsMadeExecutable(t *testing.T) {
 	must(t, err)
 	if info.Mode()&0o111 == 0 {
 		t.Errorf("mode on the server: %v", info.Mode())
+	}
+}
+
+// TestAccessByModeBits asks as another user than root, whom all may.
+func TestAccessByModeBits(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can ask as others")
+	}
+	const uid, gid = 4711, 4712
+	for name, mount := range map[string]func(*Options){
+		"AllowOther": func(o *Options) { o.AllowOther = true },
+		"kernel":     func(o *Options) { o.AllowOther, o.DefaultPermissions = true, true },
+	} {
+		s := newSite(t, mount, func(o *Options) { o.UID, o.GID, o.Umask = uid, gid, 0o027 })
+		must(t, os.Chmod(filepath.Dir(filepath.Dir(s.mnt)), 0o755)) // the way to the mountpoint
+		must(t, os.Chmod(filepath.Dir(s.mnt), 0o755))
+		p := s.put(t, "f", "x") // rw-r-----
+		for _, c := range []struct {
+			uid, gid       uint32
+			read, write, x bool
+		}{{uid, gid, true, true, false}, {uid + 1, gid, true, false, false}, {uid + 1, gid + 1, false, false, false}, {0, 0, true, true, false}} {
+			for what, want := range map[string]bool{"-r": c.read, "-w": c.write, "-x": c.x} {
+				cmd := exec.Command("test", what, p)
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.gid}}
+				if err := cmd.Run(); (err == nil) != want {
+					t.Errorf("%s: test %s as %d:%d: %v, want %v", name, what, c.uid, c.gid, err, want)
+				}
+			}
+		}
 	}
 }
