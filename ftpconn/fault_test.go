@@ -234,6 +234,7 @@ func TestReplySequences(t *testing.T) {
 		{"USER is enough", func(s *ftptest.Script) { s.Reply("USER", "230 come in"); s.Reply("PASS", "503 not now") }},
 		{"PASS is superfluous", func(s *ftptest.Script) { s.Reply("PASS", "202 superfluous") }},
 		{"an account after PASS", func(s *ftptest.Script) { s.Reply("PASS", "332 account?"); s.Reply("ACCT", "230 in") }},
+		{"an account after USER", func(s *ftptest.Script) { s.Reply("USER", "332 account?"); s.Reply("PASS", "503 not now") }},
 		{"no FEAT", func(s *ftptest.Script) { s.Reply("FEAT", "500 what?") }},
 		{"no SYST, no PWD", func(s *ftptest.Script) { s.Reply("SYST", "502 no"); s.Reply("PWD", "502 no") }},
 		{"125", func(s *ftptest.Script) { around(s, []string{"125 open already"}, "226 done") }},

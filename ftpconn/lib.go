@@ -190,7 +190,7 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 	main.onFinal = func(r reply) {
 		close(over)
 		if r.class() >= 4 {
-			d.interrupt(fmt.Errorf("%w (%d)", errRefusedTransfer, r.code))
+			d.interrupt(fmt.Errorf("%w: %w", errRefusedTransfer, &ReplyError{Command: main.cmd, Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), argOf(cmd))}))
 		}
 	}
 	if size := lc.c.sizeCommand(cmd); size != "" {
