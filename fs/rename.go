@@ -48,7 +48,12 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 	n.t.ahead.forget(src)
 	n.t.ahead.forget(dst)
 	var gone *place
-	defer func() { end(gone) }()
+	defer func() {
+		end(gone)
+		if gone != nil {
+			n.t.renamed(source)
+		}
+	}()
 	switch {
 	case flags&renameExchange != 0:
 		var endTarget func(*place)
@@ -60,6 +65,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 			break
 		}
 		endTarget(&place{to.EmbeddedInode(), newName, n.EmbeddedInode(), name})
+		defer n.t.renamed(target)
 	case flags&renameNoReplace != 0:
 		if err = n.t.settle(c, target); err != nil {
 			break

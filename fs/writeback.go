@@ -70,6 +70,10 @@ func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
 	f.journalMu.Lock()
 	defer f.journalMu.Unlock()
 	f.mu.Lock()
+	if f.copy != copy || f.gone || !closing && !f.behind { // done with meanwhile
+		f.mu.Unlock()
+		return nil
+	}
 	if f.since.IsZero() {
 		f.since = time.Now()
 	}
@@ -85,6 +89,10 @@ func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.copy != copy || f.gone {
+		copy.Unjournal()
+		return nil
+	}
 	f.said = saying
 	if closing {
 		f.behind, f.late = true, nil // the next attempt says whether what was late is still true
@@ -137,6 +145,16 @@ func (f *file) touched() {
 	}
 	f.t.later.add(f)
 	f.t.later.start(f.t)
+}
+
+// renamed has the journal follow a node that was renamed: what was closed while the rename was under way is in it with the old path.
+func (t *tree) renamed(n *node) {
+	if n == nil {
+		return
+	}
+	for _, f := range t.openBelow(n) {
+		f.touched()
+	}
 }
 
 // lateError returns why the file could not be uploaded behind its close(), once.
