@@ -114,6 +114,10 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 			return nil, 0, n.t.errno("open", n.shownPath(), err)
 		}
 		h := n.openFile(flags, f.entry())
+		if h.f != f { // the server has it by now, and it was let go
+			h.drop()
+			return n.Open(ctx, flags)
+		}
 		if flags&syscall.O_TRUNC != 0 {
 			if err := f.truncate(c, 0); err != nil {
 				h.drop()

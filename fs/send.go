@@ -314,6 +314,7 @@ func (u *upload) close(up ftpconn.Upload, p string) error {
 	f := u.f
 	f.mu.Lock()
 	a := ftpconn.Attrs{Mode: f.setMode, HasMode: f.hasMode, ModTime: f.setTime, New: f.created}
+	version := u.copy.Version()
 	f.mu.Unlock()
 	set, err := ftpconn.CloseWith(up, a)
 	if err != nil {
@@ -326,7 +327,7 @@ func (u *upload) close(up ftpconn.Upload, p string) error {
 		f.t.modeSet(p, set.Mode)
 	}
 	if !set.ModTime.IsZero() {
-		if f.setTime.Equal(set.ModTime) {
+		if f.setTime.Equal(set.ModTime) && u.copy.Version() == version { // what was written since is to have it, too
 			f.setTime = time.Time{}
 		}
 		f.t.timeSet(p, set.ModTime)

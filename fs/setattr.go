@@ -90,10 +90,9 @@ func (n *node) chmod(ctx context.Context, mode uint32) syscall.Errno {
 		if n.t.overrides.strict && !n.t.remote.Features().Chmod {
 			return syscall.ENOTSUP
 		}
-		f.mu.Lock()
-		f.setMode, f.hasMode = mode, true
-		f.mu.Unlock()
-		return 0
+		if f.setLater(func() { f.setMode, f.hasMode = mode, true }) {
+			return 0
+		}
 	}
 	p, err := n.path()
 	if err != nil {
@@ -107,16 +106,28 @@ func (n *node) chmod(ctx context.Context, mode uint32) syscall.Errno {
 	return n.owned("chmod", p, n.t.setMode(ctx, p, mode))
 }
 
+// setLater notes what is to be set behind the upload. False if that is over by now.
+func (f *file) setLater(note func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.isLocalLocked() {
+		return false
+	}
+	note()
+	return true
+}
+
 // setTime sets the modification time; FTP has no other.
 func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.Errno {
 	if f := n.local(); f != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.setTime = mtime
-		if now { // the upload does that
-			f.setTime, f.mtime = time.Time{}, mtime
+		if f.setLater(func() {
+			f.setTime = mtime
+			if now { // the upload does that
+				f.setTime, f.mtime = time.Time{}, mtime
+			}
+		}) {
+			return 0
 		}
-		return 0
 	}
 	p, err := n.path()
 	if err != nil {

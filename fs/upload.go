@@ -345,11 +345,15 @@ func (u *upload) confirmed(plan cache.Plan) {
 	}
 }
 
-// attributes sets the mode and time that were asked for while the file was being written.
+// attributes sets the mode and time that were asked for while the file was being written. The time of what was written since is
+// for the next upload, which would change it again.
 func (u *upload) attributes(ctx context.Context) error {
 	f := u.f
 	f.mu.Lock()
 	mode, hasMode, mtime := f.setMode, f.hasMode, f.setTime
+	if u.copy.Version() != u.upTo {
+		mtime = time.Time{}
+	}
 	f.mu.Unlock()
 	if !hasMode && mtime.IsZero() {
 		return nil
@@ -374,7 +378,7 @@ func (u *upload) attributes(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		f.mu.Lock()
-		if f.setTime.Equal(mtime) {
+		if f.setTime.Equal(mtime) && u.copy.Version() == u.upTo {
 			f.setTime = time.Time{}
 		}
 		f.server.ModTime, f.server.ModPrecision = time.Time{}, 0

@@ -343,3 +343,73 @@ func TestConflictThatIsRefusedLeavesOneFileBeside(t *testing.T) {
 		t.Errorf("beside it: %v", beside)
 	}
 }
+
+// TestRenameMovesTheJournal closes a file while its directory is being renamed.
+func TestRenameMovesTheJournal(t *testing.T) {
+	s := newLateSite(t)
+	must(t, os.Mkdir(s.at("d"), 0o755))
+	renaming, on := make(chan struct{}), make(chan struct{})
+	h := s.openFor(t, "d/f", os.O_CREATE|os.O_WRONLY, "")
+	s.gate.open(nil)
+	must(t, h.Sync())
+	s.gate.shut()
+	n := nodeOf(s.t.root.GetChild("d").GetChild("f"))
+	_, err := io.WriteString(h, "text")
+	must(t, err)
+	f := n.file()
+	must(t, f.journal(f.localCopy(), true)) // as close() does it, which looked for renames the moment before this one began
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op == "Rename" {
+				close(renaming)
+				<-on
+			}
+			return nil
+		}
+	})
+	f.mu.Lock()
+	f.away = true // the settling of the rename saw nothing to be done
+	f.mu.Unlock()
+	done := make(chan error)
+	go func() { done <- os.Rename(s.at("d"), s.at("e")) }()
+	<-renaming
+	f.mu.Lock()
+	f.away = false
+	f.mu.Unlock()
+	close(on)
+	must(t, <-done)
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(f.localCopy().LocalPath()), "journal"))
+	must(t, err)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "/e/f") {
+		t.Errorf("the journal says %s", last)
+	}
+	s.remote.set(func() { s.remote.before = nil })
+	s.gate.open(nil)
+	must(t, h.Close())
+}
+
+// TestAttributesSetWhileTheUploadEnds sets mode and time of files, and opens them to be cut, at the moments when they are let go.
+func TestAttributesSetWhileTheUploadEnds(t *testing.T) {
+	s := newLateSite(t)
+	s.gate.open(nil)
+	when := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	const files = 400
+	for i := range files {
+		name := fmt.Sprint("f", i)
+		s.write(t, name, "a long text")
+		must(t, os.Chmod(s.at(name), 0o600))
+		s.write(t, name, "text")
+		must(t, os.Chtimes(s.at(name), when, when))
+	}
+	s.settled(t)
+	for i := range files {
+		name := fmt.Sprint("f", i)
+		s.onServer(t, name, "text")
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		must(t, err)
+		if info.Mode().Perm() != 0o600 || !info.ModTime().Equal(when) {
+			t.Errorf("%s: %v %v", name, info.Mode(), info.ModTime())
+		}
+	}
+}
