@@ -206,13 +206,17 @@ func (f *file) deliver(ctx context.Context) error {
 		}
 		f.mu.Lock()
 		gone := f.gone || f.away || f.copy != copy
+		over := !gone && !f.owesLocked() // the server has the content, and refused its mode or time
 		first := f.late == nil
-		if !gone && !broken(err) {
+		if !gone && !over && !broken(err) {
 			f.late = err
 		}
 		f.mu.Unlock()
 		switch {
 		case gone:
+			continue
+		case over:
+			f.t.untold(f.n.shownPath(), err)
 			continue
 		case !broken(err) && first:
 			f.t.log.Error("an upload behind its close was refused; the content stays on this machine, and is sent again from time to time",

@@ -175,7 +175,8 @@ func (u *upload) giveWay(ctx context.Context, p string, e ftpconn.Entry) error {
 func conflictName(p string, at time.Time) string {
 	dir, name := path.Split(p)
 	end := path.Ext(name)
-	if end == name { // .profile
+	const longestEnd = 32
+	if end == name || len(end) > longestEnd { // .profile
 		end = ""
 	}
 	mark := ".ftpfs-conflict-" + at.UTC().Format("20060102-150405.000000")

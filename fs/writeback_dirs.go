@@ -91,17 +91,25 @@ func (f *file) settleDir() {
 		delete(d.files, f)
 	}
 	last := d != nil && len(d.files) == 0
+	var at time.Time
+	if last {
+		at = d.at
+	}
 	w.mu.Unlock()
 	if !last {
 		return
 	}
 	if p, err := n.path(); err == nil {
-		if err := f.t.setTime(f.t.ctx, p, d.at); err != nil {
+		if err := f.t.setTime(f.t.ctx, p, at); err != nil {
 			f.t.errno("utimens", p, err)
 		}
 		n.mu.Lock()
 		n.last = ftpconn.Entry{}
 		n.mu.Unlock()
 	}
-	w.dropDirTime(n)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dirs[n] == d && len(d.files) == 0 { // else another time was set, or for more files
+		delete(w.dirs, n)
+	}
 }

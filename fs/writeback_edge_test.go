@@ -413,3 +413,23 @@ func TestAttributesSetWhileTheUploadEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedAttributesAreReported has nobody left to be told that the server doesn't take a file's mode.
+func TestRefusedAttributesAreReported(t *testing.T) {
+	s := newLateSite(t, func(o *Options) { o.StrictAttrs = true })
+	s.remote.set(func() { s.remote.noMode = true })
+	s.gate.open(nil)
+	must(t, os.WriteFile(s.at("f"), []byte("text"), 0o755))
+	s.settled(t)
+	s.onServer(t, "f", "text")
+	if err := s.PendingErr(); err == nil || !strings.Contains(err.Error(), "/f") {
+		t.Errorf("reported: %v", err)
+	}
+}
+
+// TestConflictNameOfALongEnding fits into what servers take.
+func TestConflictNameOfALongEnding(t *testing.T) {
+	if got := filepath.Base(conflictName("/a."+strings.Repeat("x", 250), time.Now())); len(got) > 255 {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+}

@@ -132,7 +132,10 @@ func (w *writeback) work(t *tree, f *file) {
 				w.startLocked(t)
 			})
 		}
-	case !again:
+	case again:
+		w.pause = 0 // it answers
+	default:
+		w.pause = 0
 		w.resting[f] = time.AfterFunc(refusedPause, func() {
 			w.add(f)
 			w.start(t)
