@@ -97,7 +97,10 @@ func (ll *lifeline) progress(b fs.Backlog) {
 	}
 	line := fmt.Appendf(nil, progressLine, b.Files, b.Bytes, b.DoneFiles, b.DoneBytes)
 	for _, c := range ll.waiting {
-		_, _ = unix.Write(c, line)
+		const room = 16 << 10 // of which most is for the last word, to somebody who is stopped meanwhile
+		if unread, err := unix.IoctlGetInt(c, unix.TIOCOUTQ); err == nil && unread < room {
+			_, _ = unix.Write(c, line)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ftpfs/fs"
 )
 
 // testLifeline is a lifeline of this process and somebody who watches it.
@@ -109,6 +111,20 @@ func TestLifelinesOfTwoSitesOnOneNumber(t *testing.T) {
 	die(l)
 	dead.end(errors.New("of another"))
 	die(dead)
+	if err := w.wait(t.Context(), quietly); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLastWordComesThrough has a watcher that is stopped while it is told of many steps.
+func TestLastWordComesThrough(t *testing.T) {
+	l, w := testLifeline(t, os.Getuid())
+	l.release()
+	for i := range int64(20_000) {
+		l.progress(fs.Backlog{Files: 1, Bytes: i})
+	}
+	l.end(nil)
+	die(l)
 	if err := w.wait(t.Context(), quietly); err != nil {
 		t.Error(err)
 	}
