@@ -122,7 +122,13 @@ func (f *file) finish() {
 	}
 	f.mu.Lock()
 	job, copy := f.job, f.copy
-	pending := copy != nil && !f.gone && !f.away && !f.behind && f.owesLocked()
+	pending := copy != nil && !f.gone && !f.away && f.owesLocked()
+	if pending && f.behind { // an older version is in the journal, and the queue says what became of this one
+		f.mu.Unlock()
+		f.t.later.add(f)
+		f.t.later.start(f.t)
+		return
+	}
 	told := pending && job == nil && f.told == copy.Version()+1
 	f.mu.Unlock()
 	switch {
