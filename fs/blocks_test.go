@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -382,4 +383,29 @@ func mountWithBlocks(t *testing.T, p *ftptest.Proxy, s *ftptest.Server, dir stri
 		mountRemote(t, mnt, remote, func(o *Options) { o.Blocks = blocks })
 		use(mnt)
 	})
+}
+
+// TestReadsThatGoDownShareDownloads reads blocks from the end of a file to its beginning.
+func TestReadsThatGoDownShareDownloads(t *testing.T) {
+	const size, block = 2 << 20, 4096
+	want := pattern(size)
+	for name, blocks := range map[string]*cache.Blocks{"no blocks": nil, "blocks": newBlocks(t, "")} {
+		for _, step := range []int{block, 3 * block} {
+			s := newBlockSite(t, t.TempDir(), blocks)
+			s.put(t, fmt.Sprint("f", step), want, longAgo)
+			r := s.open(t, fmt.Sprint("f", step))
+			for off := size - block; off >= 0; off -= step {
+				if got := s.mustRead(t, r, int64(off), block); !bytes.Equal(got, want[off:off+block]) {
+					t.Fatalf("content differs at %d", off)
+				}
+			}
+			r.mu.Lock()
+			held := len(r.streams)
+			r.mu.Unlock()
+			if n := s.count("Retrieve"); n > 14 || held > 1 {
+				t.Errorf("%s, step %d: %d downloads for %d reads, %d are held", name, step, n, size/step, held)
+			}
+			r.close()
+		}
+	}
 }

@@ -31,7 +31,8 @@ type reader struct {
 	streams []*source // the one that was not used for longest first
 	opened  int       // downloads so far
 	left    []int64   // where the last of them were left
-	atEnd   bool      // the end was read once
+	descent descent
+	atEnd   bool // the end was read once
 	closed  bool
 	stale   error // the version is gone from the server: the handle is of no more use
 

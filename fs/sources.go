@@ -29,6 +29,7 @@ type source struct {
 	using   int               // reads that it is serving
 	served  int64             // bytes
 	goesOn  bool              // it began where another one was left
+	down    bool              // it began below what it was asked for, for reads that go down: the next one won't go on with it
 	instead int64             // where another one broke for which this is; -1: none
 	high    int64             // furthest end of a read
 	broken  bool              // no more will come
@@ -39,7 +40,7 @@ type source struct {
 // paysLocked says that a download is worth a session while nobody reads from it: it was read in order for a while. The
 // others are closed when the file is read elsewhere; if that was wrong, the next one that goes on there is kept.
 func (s *source) paysLocked() bool {
-	return s.using > 0 || s.goesOn || s.reads > 1 && s.served >= minWindow
+	return s.using > 0 || s.goesOn || s.reads > 1 && s.served >= minWindow && !s.down
 }
 
 // acceptsLocked returns a running download that serves a read at pos, nil if there is none. One that was begun because
@@ -104,6 +105,11 @@ func (r *reader) start(p string, since, pos, from int64) *source {
 	case limit-from <= firstFlight && from < limit:
 		from = limit - firstFlight
 	}
+	if src.instead < 0 && !small {
+		first := from
+		from = r.descent.next(from)
+		src.down = from < first
+	}
 	over := r.makeRoomLocked()
 	if small {
 		if src.stream = r.n.t.ahead.take(p, r.ver); src.stream != nil {
@@ -113,6 +119,9 @@ func (r *reader) start(p string, since, pos, from int64) *source {
 	if src.stream == nil {
 		r.describeLocked(src, p, 0)
 		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, nil)
+		if src.down {
+			src.stream.begunBelow(pos)
+		}
 		src.stream.expect(r.ver, &r.n.t.found)
 	}
 	r.opened++
