@@ -409,3 +409,37 @@ func TestReadsThatGoDownShareDownloads(t *testing.T) {
 		}
 	}
 }
+
+// TestManyScatteredReadsAtOnce has more reads wait for their downloads than one file may keep downloads.
+func TestManyScatteredReadsAtOnce(t *testing.T) {
+	const reads = 3 * maxStreams
+	s := newBlockSite(t, t.TempDir(), nil)
+	var begun atomic.Int32
+	all := make(chan struct{})
+	s.retrieved = func(_ string, d ftpconn.Download) ftpconn.Download {
+		if begun.Add(1) == reads {
+			close(all)
+		}
+		<-all
+		return d
+	}
+	want := pattern(16 << 20)
+	s.put(t, "f", want, longAgo)
+	r := s.open(t, "f")
+	var wg sync.WaitGroup
+	for i := range reads {
+		wg.Go(func() {
+			off := (i*7%reads + 1) << 20
+			if got := s.mustRead(t, r, int64(off), 4096); !bytes.Equal(got, want[off:off+4096]) {
+				t.Errorf("content differs at %d", off)
+			}
+		})
+	}
+	wg.Wait()
+	r.mu.Lock()
+	held := len(r.streams)
+	r.mu.Unlock()
+	if n := s.count("Retrieve"); n != reads || held > maxStreams {
+		t.Errorf("%d downloads for %d reads, %d are held", n, reads, held)
+	}
+}

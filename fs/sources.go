@@ -14,7 +14,7 @@ const (
 	// read near the end of a file has as much of the end brought along.
 	firstFlight = 14 << 10
 
-	maxStreams = 4        // downloads of one open file
+	maxStreams = 4        // downloads of one open file, unless more reads run at once
 	maxLeft    = 16       // ends of closed downloads that are remembered
 	nearby     = 16 << 10 // a read so shortly behind one of them goes on there
 )
@@ -152,9 +152,18 @@ func (r *reader) makeRoomLocked() (over []*source) {
 			over = append(over, r.removeLocked(i))
 		}
 	}
-	for len(r.streams) >= maxStreams {
+	return append(over, r.trimLocked(maxStreams-1)...)
+}
+
+// trimLocked takes out downloads until there are n. One that serves a read stays: that read would begin another, which would take
+// the place of the next, and where more reads run at once than there may be downloads none would ever end.
+func (r *reader) trimLocked(n int) (over []*source) {
+	for len(r.streams) > n {
 		i := slices.IndexFunc(r.streams, func(s *source) bool { return s.using == 0 })
-		over = append(over, r.removeLocked(max(i, 0)))
+		if i < 0 {
+			break
+		}
+		over = append(over, r.removeLocked(i))
 	}
 	return over
 }
@@ -189,12 +198,16 @@ func (r *reader) used(s *source, off int64, parts ...[]byte) {
 	s.served += n
 	s.high = max(s.high, off+n)
 	served := s.served
+	over := r.trimLocked(maxStreams)
 	r.mu.Unlock()
 	for _, p := range parts {
 		if len(p) > 0 {
 			r.kept(s, off, p, served)
 			off += int64(len(p))
 		}
+	}
+	for _, o := range over {
+		r.retire(o)
 	}
 }
 
