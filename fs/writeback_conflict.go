@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"ftpfs/cache"
 	"ftpfs/ftpconn"
 )
 
@@ -25,6 +26,9 @@ func (u *upload) guard(ctx context.Context, p string) error {
 		return nil
 	case appends:
 		return u.catchUp(ctx, p)
+	}
+	if was.precision == cache.Provisional { // by our clock, which need not be the server's
+		was.time = time.Time{}
 	}
 	e, err := f.t.fresh(ctx, p, sureFor)
 	if err == nil && !created && coarse(e) && !was.time.IsZero() && was.precision <= time.Second {

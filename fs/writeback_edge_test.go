@@ -39,7 +39,7 @@ func (s *lateSite) fileOf(t *testing.T, name string) *file {
 // believed to have nothing there.
 func (s *lateSite) contested(t *testing.T, name, text string, others func()) *file {
 	t.Helper()
-	h := s.openFor(t, name, os.O_WRONLY|os.O_CREATE, text)
+	h := s.openFor(t, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, text)
 	f := s.fileOf(t, name)
 	f.mu.Lock()
 	f.checked = time.Time{}
@@ -432,4 +432,19 @@ func TestConflictNameOfALongEnding(t *testing.T) {
 	if got := filepath.Base(conflictName("/a."+strings.Repeat("x", 250), time.Now())); len(got) > 255 {
 		t.Errorf("%d bytes: %s", len(got), got)
 	}
+}
+
+// TestWritebackOnAServerWithAnotherClock changes a file again before the server's time of it was seen.
+func TestWritebackOnAServerWithAnotherClock(t *testing.T) {
+	s := newLateSite(t)
+	s.remote.set(func() { s.remote.noTime = true })
+	s.gate.open(nil)
+	s.write(t, "f", "text")
+	s.settled(t)
+	behind := time.Now().Add(-time.Hour)
+	must(t, os.Chtimes(filepath.Join(s.dir, "f"), behind, behind))
+	s.contested(t, "f", "new", func() { s.t.forget("/f") }) // what is remembered of it is older than a second
+	s.settled(t)
+	s.onServer(t, "f", "new")
+	must(t, s.PendingErr())
 }
