@@ -202,6 +202,14 @@ func (j *journal) sync(seq uint64) error {
 	return nil
 }
 
+// syncAll is sync for all lines.
+func (j *journal) syncAll() error {
+	j.mu.Lock()
+	last := j.wrote
+	j.mu.Unlock()
+	return j.sync(last)
+}
+
 // compact writes the journal anew, of live lines alone.
 func (j *journal) compact() error {
 	j.syncMu.Lock()

@@ -59,17 +59,29 @@ func (s *Spool) adopt(id, site string) (list []Resumed, err error) {
 		s.log.Warn("lines of a journal are damaged; what they say was never confirmed, or is said again by others", "dir", s.dir, "mount", id, "lines", damaged)
 	}
 	others := 0
+	type move struct{ from, to string }
+	var moves []move
 	for _, copy := range slices.Sorted(maps.Keys(live)) {
 		p := live[copy]
 		if p.Site != site {
 			others++
 			continue
 		}
-		r, err := s.adoptOne(path.Join(id, copy), p)
+		r, local, err := s.adoptOne(path.Join(id, copy), p)
 		if err != nil {
-			return list, err
+			return nil, errors.Join(err, s.disown(list))
 		}
-		list = append(list, r)
+		list, moves = append(list, r), append(moves, move{path.Join(id, copy), local})
+	}
+	if len(list) > 0 {
+		if err := s.journal.syncAll(); err != nil {
+			return nil, errors.Join(err, s.disown(list))
+		}
+	}
+	for i, m := range moves {
+		if err := s.own.root.Rename(m.from, m.to); err != nil {
+			return list[:i], errors.Join(err, s.disown(list[i:]))
+		}
 	}
 	if err := errors.Join(s.own.syncDir(s.own.id), s.own.syncDir(id)); err != nil {
 		return list, err
@@ -80,11 +92,20 @@ func (s *Spool) adopt(id, site string) (list []Resumed, err error) {
 	return list, errors.Join(s.own.root.RemoveAll(id), s.own.root.Remove(id+".lock"))
 }
 
-// adoptOne makes the copy from this Spool's own.
-func (s *Spool) adoptOne(from string, p Pending) (r Resumed, err error) {
+// disown takes adoptOne back.
+func (s *Spool) disown(list []Resumed) error {
+	var errs []error
+	for _, r := range list {
+		errs = append(errs, r.File.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// adoptOne makes the copy from this Spool's own, but for its name, which is local.
+func (s *Spool) adoptOne(from string, p Pending) (r Resumed, local string, err error) {
 	info, err := s.own.root.Lstat(from)
 	if err != nil {
-		return r, err
+		return r, "", err
 	}
 	r.Pending = p
 	closed := p.Shape.Size
@@ -93,30 +114,27 @@ func (s *Spool) adoptOne(from string, p Pending) (r Resumed, err error) {
 	r.Pending.Shape = p.Shape
 	s.mu.Lock()
 	s.serial++
-	local := path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
+	local = path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
 	ended := s.closed
 	s.mu.Unlock()
 	if ended {
-		return r, os.ErrClosed
+		return r, "", os.ErrClosed
 	}
 	f := newSpoolFile(s, p.Path, local, &diskCopy{root: s.own.root, name: local})
 	f.restore(p.Shape)
 	line, err := encodePending(path.Base(local), p)
 	if err == nil {
-		err = s.journal.put(path.Base(local), line, true)
+		err = s.journal.put(path.Base(local), line, false)
 	}
 	if err != nil {
-		return r, err
-	}
-	if err := s.own.root.Rename(from, local); err != nil {
-		return r, errors.Join(err, s.journal.drop(path.Base(local)))
+		return r, "", err
 	}
 	s.used.Add(f.alloc.Bytes()) // it is on the disk already, so nothing is asked
 	s.mu.Lock()
 	s.files[f] = struct{}{}
 	s.mu.Unlock()
 	r.File = f
-	return r, nil
+	return r, local, nil
 }
 
 // onDisk returns the shape of a copy of which size bytes were found, and whether that isn't what was closed: then somebody was writing

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -201,14 +202,14 @@ func (f *file) deliver(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !broken(err) && f.homeless(ctx, err) {
+		if !unreached(err) && f.homeless(ctx, err) {
 			continue
 		}
 		f.mu.Lock()
 		gone := f.gone || f.away || f.copy != copy
 		over := !gone && !f.owesLocked() // the server has the content, and refused its mode or time
 		first := f.late == nil
-		if !gone && !over && !broken(err) {
+		if !gone && !over && !unreached(err) {
 			f.late = err
 		}
 		f.mu.Unlock()
@@ -218,7 +219,7 @@ func (f *file) deliver(ctx context.Context) error {
 		case over:
 			f.t.untold(f.n.shownPath(), err)
 			continue
-		case !broken(err) && first:
+		case !unreached(err) && first:
 			f.t.log.Error("an upload behind its close was refused; the content stays on this machine, and is sent again from time to time",
 				"path", f.n.shownPath(), "local copy", copy.LocalPath(), "err", err)
 		}
@@ -253,6 +254,11 @@ func (f *file) homeless(ctx context.Context, err error) bool {
 	f.t.untold(p, fmt.Errorf("its directory was removed on the server: %w", err))
 	f.abandon(p)
 	return true
+}
+
+// unreached says that an upload failed for the connection or the session, and not for the file.
+func unreached(err error) bool {
+	return broken(err) || errors.Is(err, ftpconn.ErrLogin) || errors.Is(err, ftpconn.ErrTooMany)
 }
 
 // writersLocked says that somebody has the file open for writing.

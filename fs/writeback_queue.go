@@ -110,14 +110,14 @@ func (w *writeback) work(t *tree, f *file) {
 		if !again {
 			w.left = append(w.left, leftFile{f, err})
 		}
-		if broken(err) {
+		if unreached(err) {
 			for _, other := range w.queue {
 				delete(w.queued, other)
 				w.left = append(w.left, leftFile{other, err})
 			}
 			w.queue = nil
 		}
-	case broken(err):
+	case unreached(err):
 		if !again {
 			w.queue = append([]*file{f}, w.queue...)
 			w.queued[f] = struct{}{}

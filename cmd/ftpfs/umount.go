@@ -48,7 +48,10 @@ func umountCommand(ctx context.Context, p string, lazy bool, wait time.Duration,
 	if err != nil {
 		return fmt.Errorf("can't unmount %s: %w", path, err)
 	}
-	if wait >= 0 {
+	if wait == 0 {
+		return nil
+	}
+	if wait > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, wait)
 		defer cancel()
