@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,5 +153,45 @@ func TestKernelForgetsNodesOfAHugeDirectory(t *testing.T) {
 	waitFor(t, "the kernel to forget", func() bool { return len(huge.Children()) <= keepNodes+2*dropNodes })
 	if n := len(huge.Children()); n < keepNodes/2 {
 		t.Errorf("the kernel keeps %d nodes", n)
+	}
+}
+
+// cp compares the file that it opened with the one that it looked at before: "skipping file, as it was replaced".
+func TestANameLookedUpAndListedAtTheSameTimeIsOneFile(t *testing.T) {
+	root := t.TempDir()
+	const dirs, names = 300, 8
+	for d := range dirs {
+		dir := filepath.Join(root, fmt.Sprint(d))
+		must(t, os.Mkdir(dir, 0o755))
+		for f := range names {
+			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(f)), []byte("data"), 0o644))
+		}
+	}
+	mnt := t.TempDir()
+	mountRemote(t, mnt, cache.NewMeta(newDirRemote(root), cache.MetaConfig{TTL: time.Hour}))
+	for d := range dirs {
+		dir := filepath.Join(mnt, fmt.Sprint(d))
+		var before [names]os.FileInfo
+		var all sync.WaitGroup
+		all.Go(func() {
+			list, err := os.ReadDir(dir)
+			if err != nil || len(list) != names {
+				t.Errorf("%d entries, %v", len(list), err)
+			}
+		})
+		for f := range names {
+			all.Go(func() {
+				var err error
+				if before[f], err = os.Lstat(filepath.Join(dir, fmt.Sprint(f))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for f := range names {
+			if after, err := os.Lstat(filepath.Join(dir, fmt.Sprint(f))); err != nil || !os.SameFile(before[f], after) {
+				t.Errorf("%s/%d has become another file (%v)", dir, f, err)
+			}
+		}
 	}
 }

@@ -67,6 +67,8 @@ type tree struct {
 	later writeback
 	pins  sync.Mutex // held while a node is pinned or unpinned
 
+	births sync.Mutex // held while an entry is given its inode
+
 	spaceMu   sync.Mutex // guards following
 	spaceSeen ftpconn.Space
 	spaceAt   time.Time

@@ -117,9 +117,12 @@ func (n *node) parentChanged() {
 }
 
 // child returns the inode for an entry that the server told of, or that this mount made: the known
-// one if it has the same type, a new one otherwise. ino is the number of a new one, 0 for any.
+// one if it has the same type, a new one otherwise. ino is the number of a new one, 0 for any. A lookup and a
+// READDIRPLUS may ask for the same name at the same time and get the same inode: whoever is first enters it.
 func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.Inode {
 	mode := typeBits(e.Type)
+	n.t.births.Lock()
+	defer n.t.births.Unlock()
 	if known := n.GetChild(e.Name); known != nil && known.Mode()&syscall.S_IFMT == mode {
 		k := nodeOf(known)
 		k.mu.Lock()
@@ -132,7 +135,9 @@ func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.I
 	if ino == 0 {
 		ino = n.t.nextIno()
 	}
-	return n.NewInode(ctx, &node{t: n.t}, fusefs.StableAttr{Mode: mode, Ino: ino})
+	i := n.NewInode(ctx, &node{t: n.t}, fusefs.StableAttr{Mode: mode, Ino: ino})
+	n.AddChild(e.Name, i, true)
+	return i
 }
 
 // show fills out for an entry of directory n and returns its inode. Local state (a file

@@ -80,17 +80,13 @@ func (t *tree) resumeOne(r cache.Resumed) bool {
 		if known := dir.GetChild(name); known != nil && !known.IsDir() {
 			return false
 		}
-		i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.Dir}, 0)
-		dir.AddChild(name, i, true)
-		dir = nodeOf(i)
+		dir = nodeOf(dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.Dir}, 0))
 	}
 	name := names[len(names)-1]
 	if dir.GetChild(name) != nil {
 		return false
 	}
-	i := dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.File}, 0)
-	dir.AddChild(name, i, true)
-	n := nodeOf(i)
+	n := nodeOf(dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.File}, 0))
 	f := newFile(n, r.Entry())
 	f.copy, f.created, f.appends, f.mtime = r.File, r.Created, r.Appends, r.ModTime
 	f.setMode, f.hasMode, f.setTime = r.Mode, r.HasMode, r.SetTime
