@@ -35,6 +35,7 @@ type reader struct {
 	atEnd   bool // the end was read once
 	closed  bool
 	stale   error // the version is gone from the server: the handle is of no more use
+	stamps
 
 	identified bool
 	owner      uint64                         // of blocks that are this reader's alone; 0: none yet
@@ -117,6 +118,14 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 		if madeRoom(err) {
 			again.progressed()
 		}
+		if errors.Is(err, errStamp) {
+			if err = r.compare(ctx, pos, 0, err); err == nil {
+				continue
+			}
+			if !broken(err) {
+				return n, err
+			}
+		}
 		if r.isClosed() {
 			return n, fmt.Errorf("read of a closed file: %w", fs.ErrClosed)
 		}
@@ -154,6 +163,9 @@ func (r *reader) fromBlocks(dest []byte, pos int64) int {
 	r.mu.Unlock()
 	for _, v := range r.contents() {
 		if n := r.n.t.blocks().ReadAt(v, dest, pos); n > 0 {
+			r.mu.Lock()
+			r.rememberLocked(pos, dest[:n])
+			r.mu.Unlock()
 			return n
 		}
 	}
@@ -174,32 +186,6 @@ func definite(err error) bool {
 		}
 	}
 	return false
-}
-
-// end says that pos is at or behind the end of the file. There the server is asked whether the file has
-// grown, so that tail -f goes on; at most once a second.
-func (r *reader) end(ctx context.Context, pos int64) (bool, error) {
-	size := r.size()
-	if size < 0 || pos < size {
-		return false, nil
-	}
-	r.reached(pos)
-	p, err := r.n.path()
-	if err != nil {
-		return true, nil // removed: it won't grow
-	}
-	e, err := r.n.t.fresh(ctx, p, time.Second)
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		return true, nil
-	}
-	if e.Size > size {
-		r.adopt(versionOf(e))
-		return pos >= e.Size, nil
-	}
-	return true, nil
 }
 
 // stream returns a running download that serves a read of n bytes at pos, the one in use or a new one; used ends the use. The
@@ -233,7 +219,7 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*sou
 			}
 			continue
 		}
-		aged := r.opened > 0 && time.Since(r.checked) > max(r.n.t.opt.TTL, time.Second)
+		aged := r.opened > 0 && r.stamp.Text == "" && time.Since(r.checked) > max(r.n.t.opt.TTL, time.Second)
 		over, why := r.givenUpLocked()
 		r.mu.Unlock()
 		if over != nil {
@@ -257,94 +243,6 @@ func (r *reader) stream(ctx context.Context, pos int64, n int, from int64) (*sou
 			return nil, err
 		}
 		return r.start(p, since, pos, from), nil
-	}
-}
-
-// recheck looks whether the file is still the same after s, a download of it, broke at pos with err.
-func (r *reader) recheck(ctx context.Context, s *source, pos int64, err error) error {
-	switch {
-	case givenUp(err):
-		r.mu.Lock()
-		ver := r.ver
-		r.mu.Unlock()
-		if !ver.exact() {
-			break
-		}
-		// The server's own word, for the price of one round trip: the download that was given up had its file open there, and the
-		// next one opens what has the name now.
-		switch now, lookErr := s.look(ctx); {
-		case lookErr == nil && now.same(ver):
-			return nil
-		case lookErr != nil && (ctx.Err() != nil || broken(lookErr)):
-			return lookErr
-		case lookErr == nil || notThere(lookErr):
-			return r.compare(ctx, pos, 0, err)
-		}
-	case !madeRoom(err):
-		return r.compare(ctx, pos, 0, err)
-	}
-	return r.compare(ctx, pos, r.n.t.opt.TTL, err)
-}
-
-// compare asks for the file's entry, not older than maxAge, and returns ErrStale if it is of another
-// version. Two changes are taken for the same file: one that ended where the only download so far ended, because
-// the size was out of date from the start; and growth behind an end that was read already, as of a log.
-func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, broke error) error {
-	since := r.n.t.renames.Load()
-	p, err := r.n.path()
-	if err != nil {
-		return err
-	}
-	e, err := r.n.t.fresh(ctx, p, maxAge)
-	switch {
-	case r.n.movedFrom(ctx, p, since, err):
-		return r.compare(ctx, pos, maxAge, broke)
-	case notThere(err):
-		err = fmt.Errorf("%s was removed while it was read: %w", p, ftpconn.ErrStale)
-	case err != nil:
-		return err
-	}
-	now := versionOf(e)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case err != nil:
-		r.stale = err
-		return err
-	case r.ver.same(now):
-		if now.exact() && now.size == r.ver.size {
-			r.ver = now
-		}
-	case errors.Is(broke, errShort) && r.opened == 1 && now.size == pos:
-		r.ver = now
-	case r.atEnd && now.size > r.ver.size:
-		r.ver = now
-	default:
-		r.stale = fmt.Errorf("%s changed while it was read: %w", p, ftpconn.ErrStale)
-		return r.stale
-	}
-	r.checked = time.Now()
-	return nil
-}
-
-// outdated takes note that the version is gone from the server.
-func (r *reader) outdated(err error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.stale == nil {
-		r.stale = err
-	}
-	return r.stale
-}
-
-// adopt goes on with a version that has grown.
-func (r *reader) adopt(v version) {
-	r.mu.Lock()
-	old := r.streams
-	r.ver, r.streams, r.checked, r.stale = v, nil, time.Now(), nil
-	r.mu.Unlock()
-	for _, s := range old {
-		r.retire(s)
 	}
 }
 

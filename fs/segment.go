@@ -182,6 +182,7 @@ func (s *stream) alignLocked(off int64) int64 {
 func (s *stream) download(g *segment) (opened bool, err error) {
 	s.mu.Lock()
 	over, at, ctx := s.overLocked(g), g.at, s.ctx
+	ask := g.checked && s.seen != nil
 	if s.fetchers > 1 {
 		ctx = ftpconn.Guess(ctx)
 	}
@@ -189,11 +190,19 @@ func (s *stream) download(g *segment) (opened bool, err error) {
 	if over {
 		return false, nil
 	}
+	if ask {
+		ctx = ftpconn.WithStamp(ctx)
+	}
 	d, err := s.remote.Retrieve(ctx, s.path, at)
 	if err != nil {
 		return false, err
 	}
 	defer d.Close()
+	if ask {
+		if err := s.seen(ftpconn.StampOf(d)); err != nil {
+			return true, err
+		}
+	}
 	s.running(1)
 	defer s.running(-1)
 	for {
@@ -323,7 +332,7 @@ func (s *stream) ended(g *segment, opened bool, err error, since time.Time) bool
 		stays = alone // the others left just now
 	case alone && !opened && s.segmented && errors.Is(err, ftpconn.ErrNoneFree): // the others left just now
 		stays = true
-	case alone, errors.Is(err, errShort), opened && g.tries >= maxTries:
+	case alone, errors.Is(err, errShort), errors.Is(err, errStamp), opened && g.tries >= maxTries:
 		s.breakLocked(g.at, err)
 		stays = s.err == nil
 	case !opened: // those that are ending may still count, or no more are to be had

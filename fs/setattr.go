@@ -133,6 +133,10 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 	if err != nil {
 		return n.t.errno("utimens", "", err)
 	}
+	if f := n.file(); f != nil {
+		f.retimed()
+		defer f.retimed()
+	}
 	switch {
 	case n.Mode() != syscall.S_IFLNK:
 		err = n.t.setTime(ctx, p, mtime)

@@ -118,7 +118,7 @@ func (r *reader) start(p string, since, pos, from int64) *source {
 	}
 	if src.stream == nil {
 		r.describeLocked(src, p, 0)
-		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, nil)
+		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, r.seen(small), nil)
 		if src.down {
 			src.stream.begunBelow(pos)
 		}
@@ -199,6 +199,13 @@ func (r *reader) used(s *source, off int64, parts ...[]byte) {
 	s.high = max(s.high, off+n)
 	served := s.served
 	over := r.trimLocked(maxStreams)
+	at := off
+	for _, p := range parts {
+		if len(p) > 0 {
+			r.rememberLocked(at, p)
+			at += int64(len(p))
+		}
+	}
 	r.mu.Unlock()
 	for _, p := range parts {
 		if len(p) > 0 {

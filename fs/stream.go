@@ -50,7 +50,8 @@ type stream struct {
 	limit  int64 // offset where the file ends, -1 if not known
 	ctx    context.Context
 	cancel context.CancelFunc
-	landed func(error) // called once when the download is over
+	landed func(error)               // called once when the download is over
+	seen   func(ftpconn.Stamp) error // asked before the first bytes are taken, if it isn't nil: whether they are of the file as it was
 
 	mu      sync.Mutex // guards following
 	chunks  []*chunk   // chunks[i] begins at base + i*chunkSize; nil where nothing has come
@@ -83,9 +84,9 @@ type waiter struct {
 // openStream starts a download of path at off. The result can be read at once: the first reader gets
 // the error of a download that can't be started. landed, if it isn't nil, is called once when the download is
 // over, with why it is not complete.
-func openStream(ctx context.Context, t *tree, path string, off, limit int64, landed func(error)) *stream {
+func openStream(ctx context.Context, t *tree, path string, off, limit int64, seen func(ftpconn.Stamp) error, landed func(error)) *stream {
 	s := &stream{
-		remote: t.remote, buffers: &t.buffers, path: path, limit: limit, landed: landed,
+		remote: t.remote, buffers: &t.buffers, path: path, limit: limit, seen: seen, landed: landed,
 		base: off, end: off, want: off, window: minWindow, brokenAt: math.MaxInt64,
 	}
 	s.pacing.t, s.pacing.from = t, off

@@ -14,12 +14,13 @@ import (
 
 // download is a Download. finish runs once, by whoever comes first.
 type download struct {
-	c    *Conn
-	d    *dataConn
-	resp *ftp.Response
-	run  *call
-	back func(error) // gives the session back
-	used func()      // tells the pool of use
+	c     *Conn
+	d     *dataConn
+	resp  *ftp.Response
+	run   *call
+	stamp Stamp
+	back  func(error) // gives the session back
+	used  func()      // tells the pool of use
 
 	once    sync.Once
 	verdict error
@@ -37,7 +38,9 @@ func (c *Conn) retrieve(ctx context.Context, path string, offset int64) (*downlo
 		}
 		tctx, cancel := c.transferContext(ctx, d)
 		c.ctx = tctx
+		c.lib.first, c.lib.stamp = c.stampCommand(ctx, path), nil
 		resp, err := c.sc.RetrFrom(path, uint64(offset))
+		c.lib.first = ""
 		expired := tctx.Err() != nil
 		cancel()
 		c.ctx = context.Background()
@@ -45,7 +48,7 @@ func (c *Conn) retrieve(ctx context.Context, path string, offset int64) (*downlo
 			if offset > 0 {
 				c.site.update(func(s *site) { s.rest = true })
 			}
-			dl := &download{c: c, d: d, resp: resp, run: c.lib.xfer.Load()}
+			dl := &download{c: c, d: d, resp: resp, run: c.lib.xfer.Load(), stamp: c.stamp(ctx, c.lib.stamp)}
 			dl.last.Store(time.Now().UnixNano())
 			return dl, nil
 		}

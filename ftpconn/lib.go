@@ -29,6 +29,8 @@ type libConn struct {
 	deferred []string             // commands that wait for the one they belong to
 	presend  []*call              // commands of the log-in dialogue that were sent ahead
 	instead  string               // sent in place of the next RETR
+	first    string               // sent before the next RETR, for its own sake: no refusal of the RETR's
+	stamp    *call                // that
 	data     *dataConn            // for the next transfer
 	xfer     atomic.Pointer[call] // the running transfer
 	main     *call                // the last transfer command
@@ -185,6 +187,11 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 	lc.deferred = nil
 	calls := newCalls(lines)
 	before, main := calls[:len(calls)-1], calls[len(calls)-1]
+	if lc.first != "" {
+		lc.stamp = newCall(lc.first)
+		lines, calls = append([]string{lc.first}, lines...), append([]*call{lc.stamp}, calls...)
+		lc.first = ""
+	}
 	main.transfer = true
 	over := make(chan struct{})
 	main.onFinal = func(r reply) {

@@ -1,0 +1,96 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"ftpfs/ftpconn"
+)
+
+// The second and later downloads of a handle open what has the file's name then, which may be another file by now. So each
+// one asks for the file's time right before it, in the same packet. A small file is read whole by its first.
+
+// errStamp ends a download before which the server told another time of the file than it should have.
+var errStamp = errors.New("the file has another time on the server by now")
+
+// sampleSize is how much is remembered of what was read last, in bytes: what grew has it still, another file of the
+// name hasn't.
+const sampleSize = 512
+
+// stamps is what a reader knows of its file from its downloads. Guarded by reader.mu.
+type stamps struct {
+	stamp ftpconn.Stamp // of the first download; zero: not known
+	odd   bool          // its time isn't the one of the listing, of the same version
+	moved bool          // a later one had another, and nobody has looked why yet
+
+	last   []byte // the end of what was read last
+	lastAt int64
+}
+
+// seen returns what judges the stamp of a download, nil if it needn't be asked for.
+func (r *reader) seen(small bool) func(ftpconn.Stamp) error {
+	if small {
+		return nil
+	}
+	return func(now ftpconn.Stamp) error {
+		if now.Text == "" {
+			return nil
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case r.stamp.Text == now.Text:
+			r.checked = time.Now()
+		case r.stamp.Text != "":
+			r.moved = true
+			return errStamp
+		case r.ver.exact() && !r.odd && !r.ver.time.Truncate(time.Second).Equal(now.Time.Truncate(time.Second)):
+			return errStamp
+		default:
+			r.stamp = now
+		}
+		return nil
+	}
+}
+
+// rememberLocked takes note of what was read at off.
+func (r *reader) rememberLocked(off int64, p []byte) {
+	end := p[max(0, len(p)-sampleSize):]
+	r.last, r.lastAt = append(r.last[:0], end...), off+int64(len(p)-len(end))
+}
+
+// extended says that the file at p, which is of version now, has grown behind what the reader knows of it.
+func (r *reader) extended(ctx context.Context, p string, now version) (bool, error) {
+	r.mu.Lock()
+	want, at := slices.Clone(r.last), r.lastAt
+	grown := r.ver.size >= 0 && now.size > r.ver.size && !r.atEnd
+	r.mu.Unlock()
+	if !grown || len(want) == 0 {
+		return false, nil
+	}
+	d, err := r.n.t.remote.Retrieve(ctx, p, at)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(d, got); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, err
+	}
+	return bytes.Equal(got, want), nil
+}
+
+// retimed takes note that this mount gives the file another time, or has given it.
+func (f *file) retimed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.readersLocked() {
+		r.mu.Lock()
+		r.ver.time, r.stamp, r.moved = time.Time{}, ftpconn.Stamp{}, false
+		r.mu.Unlock()
+	}
+}
