@@ -36,9 +36,10 @@ type Pending struct {
 	Site string // which it belongs to, as for OpenAttrs
 	Path string // on the site; any bytes
 
-	Created bool // the server had no file of this name
-	Patched bool // the server's file may have some of the changes, put into it
-	Appends bool // all that is new was written behind the end, and belongs behind whatever is there
+	Created  bool // the server had no file of this name
+	Replaces bool // it was renamed over the server's file, which is replaced by it, and not written to
+	Patched  bool // the server's file may have some of the changes, put into it
+	Appends  bool // all that is new was written behind the end, and belongs behind whatever is there
 	// The server's file that the content is based on, or that it replaces: size in bytes (-1 not known), time (zero not known) and
 	// what that was rounded to.
 	ServerSize      int64
@@ -73,6 +74,7 @@ type journal struct {
 	liveAt int64 // bytes of live ones
 	wrote  uint64
 	synced uint64 // of wrote
+	named  bool   // since the last sync a copy came in whose name may not be on the disk
 	failed error  // what the disk failed in: nothing after it is certain
 	cut    bool   // the last line may be a part
 }
@@ -114,7 +116,9 @@ func (j *journal) put(copy, line string, durable bool) error {
 	j.mu.Lock()
 	seq, err := j.appendLocked(line)
 	if err == nil {
-		j.liveAt += int64(len(line) - len(j.live[copy]))
+		was, known := j.live[copy]
+		j.named = j.named || !known
+		j.liveAt += int64(len(line) - len(was))
 		j.live[copy] = line
 	}
 	compact := j.size > 2*j.liveAt+compactFrom
@@ -178,7 +182,10 @@ func (j *journal) sync(seq uint64) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
-	file, upTo, done, first, err := j.file, j.wrote, j.synced >= seq, j.synced == 0, j.failed
+	file, upTo, done, first, named, err := j.file, j.wrote, j.synced >= seq, j.synced == 0, j.named, j.failed
+	if !done {
+		j.named = false
+	}
 	j.mu.Unlock()
 	if done || err != nil {
 		return err
@@ -186,7 +193,7 @@ func (j *journal) sync(seq uint64) error {
 	if first {
 		err = j.own.syncDir(".")
 	}
-	if err == nil {
+	if err == nil && named {
 		err = j.own.syncDir(j.own.id)
 	}
 	if err == nil {
@@ -242,7 +249,7 @@ func (j *journal) compact() error {
 		return err
 	}
 	j.file.Close()
-	j.file, j.size, j.synced = file, j.liveAt, j.wrote
+	j.file, j.size, j.synced, j.named = file, j.liveAt, j.wrote, false
 	return nil
 }
 
@@ -325,7 +332,12 @@ func (o *ownDir) waiting(id string) (live map[string]Pending, damaged int, err e
 // Journal returns when the local copy and what p says of it are safe on the local disk: a crash or a power cut leaves them to
 // Spool.Resume. The content is as it was at the call, or newer where it was changed meanwhile. A later Journal replaces what an earlier one
 // said; one that changes nothing but p isn't synced.
-func (f *SpoolFile) Journal(p Pending) error {
+func (f *SpoolFile) Journal(p Pending) error { return f.putDown(p, false) }
+
+// JournalNow is Journal that is synced in any case: what an earlier one said holds no more.
+func (f *SpoolFile) JournalNow(p Pending) error { return f.putDown(p, true) }
+
+func (f *SpoolFile) putDown(p Pending, durable bool) error {
 	f.mu.Lock()
 	p.Shape = Shape{f.size, f.base, f.server, f.known.Ranges(), f.dirty.Ranges()}
 	version, known, synced := f.version, f.known.Bytes(), f.synced
@@ -343,7 +355,7 @@ func (f *SpoolFile) Journal(p Pending) error {
 	}
 	line, err := encodePending(path.Base(f.local), p)
 	if err == nil {
-		err = f.spool.journal.put(path.Base(f.local), line, fresh)
+		err = f.spool.journal.put(path.Base(f.local), line, fresh || durable)
 	}
 	if err != nil {
 		return fmt.Errorf("local copy of %q: journal: %w", f.name, err)

@@ -59,27 +59,26 @@ func (s *Spool) adopt(id, site string) (list []Resumed, err error) {
 		s.log.Warn("lines of a journal are damaged; what they say was never confirmed, or is said again by others", "dir", s.dir, "mount", id, "lines", damaged)
 	}
 	others := 0
-	type move struct{ from, to string }
-	var moves []move
+	var copies []string // of list
 	for _, copy := range slices.Sorted(maps.Keys(live)) {
 		p := live[copy]
 		if p.Site != site {
 			others++
 			continue
 		}
-		r, local, err := s.adoptOne(path.Join(id, copy), p)
+		r, err := s.adoptOne(path.Join(id, copy), p)
 		if err != nil {
 			return nil, errors.Join(err, s.disown(list))
 		}
-		list, moves = append(list, r), append(moves, move{path.Join(id, copy), local})
+		list, copies = append(list, r), append(copies, copy)
 	}
 	if len(list) > 0 {
 		if err := s.journal.syncAll(); err != nil {
 			return nil, errors.Join(err, s.disown(list))
 		}
 	}
-	for i, m := range moves {
-		if err := s.own.root.Rename(m.from, m.to); err != nil {
+	for i, copy := range copies {
+		if err := s.own.root.Rename(path.Join(id, copy), list[i].File.local); err != nil {
 			return list[:i], errors.Join(err, s.disown(list[i:]))
 		}
 	}
@@ -101,11 +100,11 @@ func (s *Spool) disown(list []Resumed) error {
 	return errors.Join(errs...)
 }
 
-// adoptOne makes the copy from this Spool's own, but for its name, which is local.
-func (s *Spool) adoptOne(from string, p Pending) (r Resumed, local string, err error) {
+// adoptOne makes the copy from this Spool's own, but for its name, which is to be File.local.
+func (s *Spool) adoptOne(from string, p Pending) (r Resumed, err error) {
 	info, err := s.own.root.Lstat(from)
 	if err != nil {
-		return r, "", err
+		return r, err
 	}
 	r.Pending = p
 	closed := p.Shape.Size
@@ -114,11 +113,11 @@ func (s *Spool) adoptOne(from string, p Pending) (r Resumed, local string, err e
 	r.Pending.Shape = p.Shape
 	s.mu.Lock()
 	s.serial++
-	local = path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
+	local := path.Join(s.own.id, fmt.Sprintf("%06d", s.serial))
 	ended := s.closed
 	s.mu.Unlock()
 	if ended {
-		return r, "", os.ErrClosed
+		return r, os.ErrClosed
 	}
 	f := newSpoolFile(s, p.Path, local, &diskCopy{root: s.own.root, name: local})
 	f.restore(p.Shape)
@@ -127,14 +126,14 @@ func (s *Spool) adoptOne(from string, p Pending) (r Resumed, local string, err e
 		err = s.journal.put(path.Base(local), line, false)
 	}
 	if err != nil {
-		return r, "", err
+		return r, err
 	}
 	s.used.Add(f.alloc.Bytes()) // it is on the disk already, so nothing is asked
 	s.mu.Lock()
 	s.files[f] = struct{}{}
 	s.mu.Unlock()
 	r.File = f
-	return r, local, nil
+	return r, nil
 }
 
 // onDisk returns the shape of a copy of which size bytes were found, and whether that isn't what was closed: then somebody was writing

@@ -54,15 +54,16 @@ type file struct {
 	refused error   // why the server will not take more of what is being written
 
 	// With writeback, see writeback.go.
-	behind  bool      // closed, safe on the local disk, and to be uploaded: stays in the tree without handles
-	since   time.Time // of the first close that put an upload off, zero if none is
-	said    said      // in the journal
-	dirTime time.Time // that its directory is to have in the end, zero for none
-	late    error     // why that upload failed, until somebody was told
-	patched bool      // some of the changes may have been put into the server's file
-	begun   bool      // an upload of this content broke: what the server has may be of it
-	resumed bool      // taken over from an earlier mount, which may have begun
-	beside  string    // name under which it is being put beside the server's file, "" for none
+	behind   bool      // closed, safe on the local disk, and to be uploaded: stays in the tree without handles
+	since    time.Time // of the first close that put an upload off, zero if none is
+	said     said      // in the journal
+	dirTime  time.Time // that its directory is to have in the end, zero for none
+	late     error     // why that upload failed, until somebody was told
+	replaces bool      // it was renamed over the server's file: to be replaced in one step
+	patched  bool      // some of the changes may have been put into the server's file
+	begun    bool      // an upload of this content broke: what the server has may be of it
+	resumed  bool      // taken over from an earlier mount, which may have begun
+	beside   string    // name under which it is being put beside the server's file, "" for none
 }
 
 // handle is one open().

@@ -41,12 +41,17 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		return syscall.EINVAL
 	}
 	source, target := nodeOf(n.GetChild(name)), nodeOf(to.GetChild(newName))
+	way := place{n.EmbeddedInode(), name, to.EmbeddedInode(), newName}
+	n.t.ahead.forget(src)
+	n.t.ahead.forget(dst)
+	if n.t.renameLater(c, source, target, src, dst, way, flags) {
+		n.afterRename(to, src, dst, source, target)
+		return 0
+	}
 	end, err := n.t.beginMove(c, source)
 	if err != nil {
 		return n.t.errno("rename", src, err)
 	}
-	n.t.ahead.forget(src)
-	n.t.ahead.forget(dst)
 	var gone *place
 	defer func() {
 		end(gone)
@@ -79,27 +84,37 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		err = n.t.replace(c, src, dst, source, target, to)
 	}
 	if err == nil {
-		gone = &place{n.EmbeddedInode(), name, to.EmbeddedInode(), newName}
+		gone = &way
 	}
+	if err != nil || flags&renameExchange != 0 {
+		n.stirred(src)
+		to.stirred(dst)
+		n.t.forgetDirs(src, dst, source, target)
+	}
+	switch {
+	case err != nil:
+		return n.t.errno("rename", src+" to "+dst, err)
+	case flags&renameExchange != 0:
+		n.t.hiddenMoved(src, dst)
+		n.t.hiddenMoved(dst, src)
+		n.t.overrides.Exchange(src, dst, source != nil && source.IsDir() || target != nil && target.IsDir())
+	default:
+		n.afterRename(to, src, dst, source, target)
+	}
+	return 0
+}
+
+// afterRename has this mount know of a rename of source, which was at src in n, to dst in to, where target was.
+func (n *node) afterRename(to *node, src, dst string, source, target *node) {
 	n.stirred(src)
 	to.stirred(dst)
 	n.t.forgetDirs(src, dst, source, target)
-	if err != nil {
-		return n.t.errno("rename", src+" to "+dst, err)
-	}
 	n.t.hiddenMoved(src, dst)
-	dirs := source != nil && source.IsDir() || target != nil && target.IsDir()
-	if flags&renameExchange != 0 {
-		n.t.hiddenMoved(dst, src)
-		n.t.overrides.Exchange(src, dst, dirs)
-		return 0
-	}
 	if target != nil && target != source {
 		target.vanish(dst)
 		n.t.dropHidden(target) // its last close may have come while it was being hidden
 	}
-	n.t.overrides.Rename(src, dst, dirs)
-	return 0
+	n.t.overrides.Rename(src, dst, source != nil && source.IsDir() || target != nil && target.IsDir())
 }
 
 // replace renames src to dst in directory dir, over what is there. Those who have the old file open keep it.

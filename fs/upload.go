@@ -168,7 +168,7 @@ func (f *file) abandon(p string) {
 func (f *file) letGo() *cache.SpoolFile {
 	f.mu.Lock()
 	copy, base := f.copy, f.base
-	f.copy, f.base, f.created, f.hasMode, f.setTime = nil, nil, false, false, time.Time{}
+	f.copy, f.base, f.created, f.replaces, f.hasMode, f.setTime = nil, nil, false, false, false, time.Time{}
 	f.baseGen++
 	f.mu.Unlock()
 	if base != nil {
@@ -340,7 +340,7 @@ func (u *upload) confirmed(plan cache.Plan) {
 	f := u.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.created, f.patched, f.told = false, false, 0
+	f.created, f.replaces, f.patched, f.told = false, false, false, 0
 	f.server.Size, f.server.ModTime, f.server.ModPrecision = plan.Size, time.Time{}, 0
 	f.checked = time.Now()
 	if clean {

@@ -71,7 +71,7 @@ func (u *upload) goesAside(p string) bool {
 	f, t := u.f, u.f.t
 	f.mu.Lock()
 	replaces := !f.created
-	worth := t.opt.Upload == Atomic || t.opt.Upload == Auto && replaces && f.server.Size > 0
+	worth := t.opt.Upload == Atomic || t.opt.Upload == Auto && replaces && f.server.Size > 0 || f.replaces
 	f.mu.Unlock()
 	return worth && !(replaces && t.atomic.noReplace.Load()) && !t.atomic.refused.has(path.Dir(p))
 }

@@ -40,7 +40,7 @@ func (f *file) putOff(ctx context.Context) error {
 		return f.upload(ctx)
 	}
 	f.n.pin()
-	f.t.later.add(f)
+	f.t.later.addClosed(f)
 	f.t.later.start(f.t)
 	return nil
 }
@@ -64,12 +64,12 @@ func (f *file) keepTime() {
 
 // journal makes the file, as it is, safe on the local disk. closing says that its upload is put off by that.
 func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
+	f.journalMu.Lock()
+	defer f.journalMu.Unlock()
 	p, err := f.n.path()
 	if err != nil {
 		return err
 	}
-	f.journalMu.Lock()
-	defer f.journalMu.Unlock()
 	f.mu.Lock()
 	if f.copy != copy || f.gone || !closing && !f.behind { // done with meanwhile
 		f.mu.Unlock()
@@ -78,12 +78,7 @@ func (f *file) journal(copy *cache.SpoolFile, closing bool) error {
 	if f.since.IsZero() {
 		f.since = time.Now()
 	}
-	pending := cache.Pending{
-		Site: f.t.opt.Site, Path: p, Created: f.created, Patched: f.patched, Appends: f.appends,
-		ServerSize: f.server.Size, ServerTime: f.server.ModTime, ServerPrecision: f.server.ModPrecision,
-		Mode: f.setMode, HasMode: f.hasMode, SetTime: f.setTime, ModTime: f.mtime, Closed: f.since, DirTime: f.dirTime,
-	}
-	saying := f.toSayLocked()
+	pending, saying := f.pendingLocked(p), f.toSayLocked()
 	f.mu.Unlock()
 	if err := copy.Journal(pending); err != nil {
 		return err

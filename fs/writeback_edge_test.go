@@ -76,7 +76,7 @@ func TestFsyncBehindTheQueue(t *testing.T) {
 				w := &s.t.later
 				w.mu.Lock()
 				defer w.mu.Unlock()
-				return len(w.running) == uploadsAtOnce
+				return w.running == uploadsAtOnce
 			})
 			s.write(t, "f", "old")
 			h := s.openFor(t, "f", os.O_WRONLY, "new")

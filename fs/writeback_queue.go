@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ const (
 	longestLatePause = 30 * time.Second // this
 	// maxBehind is how many files may wait, at some 5 kB of memory each, before a close() waits for its own upload.
 	maxBehind = 20_000
+	// restsFor is how long a file that was just closed waits in any case: what often comes next, its times and its final name, then
+	// goes along with its upload.
+	restsFor = 200 * time.Millisecond
 	// refusedPause is how long a file that the server refused waits for the next attempt: somebody may have made room.
 	refusedPause = 2 * time.Minute
 )
@@ -23,17 +27,25 @@ const (
 type writeback struct {
 	mu       sync.Mutex         // guards following
 	queue    []*file            // in the order of their first close
-	queued   map[*file]struct{} // in queue
-	running  map[*file]struct{}
-	resting  map[*file]*time.Timer // refused by the server
-	pause    time.Duration         // before the next attempt, while the server is lost
-	asleep   bool                  // for that time
-	draining bool                  // the mount is gone: each file has one more attempt
-	done     chan struct{}         // closed when something ended; nil if nobody waits
-	left     []leftFile            // while draining: what stays for the next mount
-	dirs     map[*node]*dirTime    // times to be set behind uploads
-	files    int64                 // that came in and went out since the queue was empty last
-	bytes    int64                 // of them
+	waits    map[*file]*wait    // all that is in queue, running or resting
+	running  int                // of them
+	timer    *time.Timer        // for the first of queue that isn't due yet, nil if none is set
+	pause    time.Duration      // before the next attempt, while the server is lost
+	asleep   bool               // for that time
+	draining bool               // the mount is gone: each file has one more attempt
+	done     chan struct{}      // closed when something ended; nil if nobody waits
+	left     []leftFile         // while draining: what stays for the next mount
+	dirs     map[*node]*dirTime // times to be set behind uploads
+	files    int64              // that came in and went out since the queue was empty last
+	bytes    int64              // of them
+}
+
+// wait is where a file stands. It may be running and queued: then it goes once more.
+type wait struct {
+	queued  bool
+	due     time.Time // when it may go, if queued
+	running bool
+	resting *time.Timer // the server refused it: until it is queued again
 }
 
 // leftFile is a file that is left to the next mount, and why.
@@ -48,28 +60,36 @@ type Backlog struct {
 	DoneFiles, DoneBytes int64
 }
 
-// add puts a file at the end of the queue, if it isn't in it.
-func (w *writeback) add(f *file) {
+// add puts a file at the end of the queue, if it isn't in it, to go at once.
+func (w *writeback) add(f *file) { w.addAt(f, time.Time{}) }
+
+// addClosed is add for a file that was just closed.
+func (w *writeback) addClosed(f *file) { w.addAt(f, time.Now().Add(restsFor)) }
+
+func (w *writeback) addAt(f *file, due time.Time) {
 	size := int64(0)
 	if copy := f.localCopy(); copy != nil {
 		size = copy.Size()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.queued[f]; ok {
-		return
-	}
-	if w.queued == nil {
-		w.queued, w.running, w.resting = make(map[*file]struct{}), make(map[*file]struct{}), make(map[*file]*time.Timer)
-	}
-	if t, ok := w.resting[f]; ok {
-		t.Stop()
-		delete(w.resting, f)
-	} else if _, ok := w.running[f]; !ok {
+	at := w.waits[f]
+	switch {
+	case at == nil:
+		if w.waits == nil {
+			w.waits = make(map[*file]*wait)
+		}
+		at = &wait{}
+		w.waits[f] = at
 		w.files++
 		w.bytes += size
+	case at.queued:
+		return
+	case at.resting != nil:
+		at.resting.Stop()
+		at.resting = nil
 	}
-	w.queued[f] = struct{}{}
+	at.queued, at.due = true, due
 	w.queue = append(w.queue, f)
 }
 
@@ -81,19 +101,33 @@ func (w *writeback) start(t *tree) {
 }
 
 func (w *writeback) startLocked(t *tree) {
-	for i := 0; i < len(w.queue) && len(w.running) < uploadsAtOnce; {
-		if w.asleep || w.pause > 0 && len(w.running) > 0 {
+	var soon time.Duration // until the next is due
+	for i := 0; i < len(w.queue) && w.running < uploadsAtOnce; {
+		if w.asleep || w.pause > 0 && w.running > 0 {
 			return // the server was lost: one asks whether it is back
 		}
 		f := w.queue[i]
-		if _, ok := w.running[f]; ok { // again, after this time
+		at := w.waits[f]
+		early := time.Until(at.due)
+		if early > 0 && !w.draining && (soon == 0 || early < soon) {
+			soon = early
+		}
+		if at.running || early > 0 && !w.draining { // running: again, after this time
 			i++
 			continue
 		}
 		w.queue = slices.Delete(w.queue, i, i+1)
-		delete(w.queued, f)
-		w.running[f] = struct{}{}
+		at.queued, at.running = false, true
+		w.running++
 		go w.work(t, f)
+	}
+	if soon > 0 && w.timer == nil {
+		w.timer = time.AfterFunc(soon, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.timer = nil
+			w.startLocked(t)
+		})
 	}
 }
 
@@ -101,8 +135,10 @@ func (w *writeback) startLocked(t *tree) {
 func (w *writeback) work(t *tree, f *file) {
 	err := f.deliver(t.ctx)
 	w.mu.Lock()
-	delete(w.running, f)
-	_, again := w.queued[f]
+	at := w.waits[f]
+	at.running = false
+	w.running--
+	again := at.queued
 	switch {
 	case err == nil:
 		w.pause = 0
@@ -112,15 +148,18 @@ func (w *writeback) work(t *tree, f *file) {
 		}
 		if unreached(err) {
 			for _, other := range w.queue {
-				delete(w.queued, other)
 				w.left = append(w.left, leftFile{other, err})
+				at := w.waits[other]
+				if at.queued = false; !at.running {
+					delete(w.waits, other)
+				}
 			}
-			w.queue = nil
+			w.queue, again = nil, false
 		}
 	case unreached(err):
 		if !again {
 			w.queue = append([]*file{f}, w.queue...)
-			w.queued[f] = struct{}{}
+			at.queued, at.due = true, time.Time{}
 		}
 		if !w.asleep {
 			w.pause = min(max(2*w.pause, firstLatePause), longestLatePause)
@@ -136,12 +175,15 @@ func (w *writeback) work(t *tree, f *file) {
 		w.pause = 0 // it answers
 	default:
 		w.pause = 0
-		w.resting[f] = time.AfterFunc(refusedPause, func() {
+		at.resting = time.AfterFunc(refusedPause, func() {
 			w.add(f)
 			w.start(t)
 		})
 	}
-	if len(w.queue)+len(w.running)+len(w.resting) == 0 {
+	if !at.queued && at.resting == nil {
+		delete(w.waits, f)
+	}
+	if len(w.waits) == 0 {
 		w.files, w.bytes = 0, 0
 	}
 	if w.done != nil {
@@ -156,13 +198,19 @@ func (w *writeback) work(t *tree, f *file) {
 func (w *writeback) crowded() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue)+len(w.resting) >= maxBehind
+	return len(w.waits) >= maxBehind
 }
 
 // room waits, after ENOSPC of the local disk, for an upload of the queue to end, which frees some. False if there is none to wait for.
-func (w *writeback) room(ctx context.Context) bool {
+func (w *writeback) room(ctx context.Context, t *tree) bool {
 	w.mu.Lock()
-	if len(w.running) == 0 {
+	if w.running == 0 { // what was just closed doesn't rest then
+		for _, f := range w.queue {
+			w.waits[f].due = time.Time{}
+		}
+		w.startLocked(t)
+	}
+	if w.running == 0 {
 		w.mu.Unlock()
 		return false
 	}
@@ -187,17 +235,16 @@ func (w *writeback) doneLocked() <-chan struct{} {
 func (w *writeback) drain(t *tree) []leftFile {
 	w.mu.Lock()
 	w.draining, w.asleep, w.pause = true, false, 0
-	for f, timer := range w.resting {
-		if !timer.Stop() {
-			continue // it is being added
+	for f, at := range w.waits {
+		if at.resting == nil || !at.resting.Stop() { // else it is being added
+			continue
 		}
-		delete(w.resting, f)
-		w.queued[f] = struct{}{}
+		at.resting, at.queued = nil, true
 		w.queue = append(w.queue, f)
 	}
 	for {
 		w.startLocked(t)
-		if len(w.queue)+len(w.running)+len(w.resting) == 0 {
+		if len(w.waits) == 0 {
 			defer w.mu.Unlock()
 			return w.left
 		}
@@ -211,20 +258,7 @@ func (w *writeback) drain(t *tree) []leftFile {
 // backlog says what waits.
 func (w *writeback) backlog() Backlog {
 	w.mu.Lock()
-	waiting := make([]*file, 0, len(w.queue)+len(w.running)+len(w.resting))
-	seen := make(map[*file]bool, len(w.running))
-	for f := range w.running {
-		seen[f] = true
-		waiting = append(waiting, f)
-	}
-	for _, f := range w.queue {
-		if !seen[f] {
-			waiting = append(waiting, f)
-		}
-	}
-	for f := range w.resting {
-		waiting = append(waiting, f)
-	}
+	waiting := slices.Collect(maps.Keys(w.waits))
 	b := Backlog{DoneFiles: w.files, DoneBytes: w.bytes}
 	w.mu.Unlock()
 	for _, f := range waiting {

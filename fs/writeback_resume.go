@@ -88,7 +88,7 @@ func (t *tree) resumeOne(r cache.Resumed) bool {
 	}
 	n := nodeOf(dir.child(ctx, ftpconn.Entry{Name: name, Type: ftpconn.File}, 0))
 	f := newFile(n, r.Entry())
-	f.copy, f.created, f.appends, f.mtime = r.File, r.Created, r.Appends, r.ModTime
+	f.copy, f.created, f.replaces, f.appends, f.mtime = r.File, r.Created, r.Replaces, r.Appends, r.ModTime
 	f.setMode, f.hasMode, f.setTime = r.Mode, r.HasMode, r.SetTime
 	f.behind, f.resumed, f.since, f.said = true, true, r.Closed, f.toSayLocked()
 	if f.patched, f.begun = r.Patched, r.Patched; r.Patched {

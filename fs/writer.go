@@ -218,7 +218,7 @@ func (f *file) write(ctx context.Context, data []byte, off int64, atEnd bool) (i
 		return 0, err
 	}
 	n, err := f.store(copy, data, off, atEnd)
-	for errors.Is(err, syscall.ENOSPC) && n == 0 && f.t.later.room(ctx) {
+	for errors.Is(err, syscall.ENOSPC) && n == 0 && f.t.later.room(ctx, f.t) {
 		n, err = f.store(copy, data, off, atEnd)
 	}
 	if n > 0 {
