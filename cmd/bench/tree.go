@@ -201,6 +201,11 @@ func copyInLater(ctx context.Context, j *job) (time.Duration, error) {
 	return tool(ctx, nil, nil, "cp", "-r", j.onServer("small"), j.in(j.up))
 }
 
+// rsyncInLater does so too. Owners can't be kept by FTP.
+func rsyncInLater(ctx context.Context, j *job) (time.Duration, error) {
+	return tool(ctx, nil, nil, "rsync", "-a", "--no-owner", "--no-group", j.onServer("small"), j.in(j.up))
+}
+
 func checkCopiedIn(j *job) error { return j.checkSmall(j.onServer(j.up + "/small")) }
 
 func grep(ctx context.Context, j *job) (time.Duration, error) {

@@ -100,6 +100,8 @@ func workloads() []workload {
 			wan: within(25 * time.Second), loop: within(1500 * time.Millisecond)},
 		{name: "cp -r of 1,000 × 4 KiB in, writeback, and unmount", parts: small, option: "writeback", check: checkCopiedIn, wanOnly: true, tree: copyInLater,
 			wan: within(10 * time.Second)},
+		{name: "rsync -a of 1,000 × 4 KiB in, writeback, and unmount", parts: small, tool: "rsync", option: "writeback", check: checkCopiedIn, wanOnly: true,
+			tree: rsyncInLater, wan: within(10 * time.Second)},
 		{name: "grep -r over 1,000 × 4 KiB", parts: small, tree: grep, wan: within(10 * time.Second)},
 		{name: "find over 521 directories, 10,000 files", parts: []string{"tree"}, tree: find, lftp: lftpFind, wan: within(4 * time.Second)},
 		{name: "ls -l of 100,000 entries", parts: []string{"many"}, tree: list, curl: curlList, lftp: lftpList,
