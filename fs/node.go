@@ -48,7 +48,9 @@ type node struct {
 	// moves.go.
 	moving chan struct{}
 	to     *place
-	pinned bool // guarded by tree.pins
+	// stirredAt is when a directory was changed in a way that the server doesn't know of yet, zero if it wasn't.
+	stirredAt time.Time
+	pinned    bool // guarded by tree.pins
 }
 
 // nodeOf returns the node behind an inode, nil for nil.
@@ -160,6 +162,11 @@ func (n *node) show(ctx context.Context, e ftpconn.Entry, p string, ino uint64, 
 // shown is the server's entry of the path p of n as this mount shows it.
 func (n *node) shown(p string, e ftpconn.Entry) ftpconn.Entry {
 	e = n.t.overrides.apply(p, e)
+	n.mu.Lock()
+	if n.stirredAt.After(e.ModTime) {
+		e.ModTime, e.ModPrecision = n.stirredAt, time.Nanosecond
+	}
+	n.mu.Unlock()
 	if at, ok := n.t.later.dirTime(n); ok {
 		e.ModTime, e.ModPrecision = at, time.Nanosecond
 	}

@@ -146,7 +146,7 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 		err = n.t.rememberTime(ctx, p, mtime)
 	}
 	n.mu.Lock()
-	n.last, n.pages = ftpconn.Entry{}, version{}
+	n.last, n.pages, n.stirredAt = ftpconn.Entry{}, version{}, time.Time{}
 	n.mu.Unlock()
 	if err == nil && n.IsDir() {
 		n.t.setDirTime(n, mtime)

@@ -40,6 +40,9 @@ func (f *file) putOff(ctx context.Context) error {
 		return f.upload(ctx)
 	}
 	f.n.pin()
+	if _, dir := f.n.Parent(); dir != nil && f.isCreated() {
+		nodeOf(dir).stirLater(time.Now())
+	}
 	f.t.later.addClosed(f)
 	f.t.later.start(f.t)
 	return nil

@@ -10,6 +10,14 @@ import (
 // the files that were closed before (cp -a, tar, rsync do it in this order). So a time that is set on a directory in which files wait
 // for their upload is set again behind the last of them.
 
+// stirLater has directory n shown as changed at a moment at which the server wasn't told: rsync looks whether it has to set the time
+// again. It is so until something was uploaded into it, or a time is set.
+func (n *node) stirLater(at time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stirredAt = at
+}
+
 // dirTime is a time that a directory is to have in the end.
 type dirTime struct {
 	at    time.Time
@@ -81,6 +89,9 @@ func (f *file) settleDir() {
 	f.dirTime = time.Time{}
 	f.mu.Unlock()
 	_, parent := f.n.Parent()
+	if parent != nil {
+		nodeOf(parent).stirLater(time.Time{}) // the server knows of it
+	}
 	if !noted || parent == nil {
 		return
 	}

@@ -36,6 +36,8 @@ func (t *tree) renameLater(ctx context.Context, source, target *node, src, dst s
 		giveBack()
 		return false
 	}
+	nodeOf(way.oldParent).stirLater(time.Now())
+	nodeOf(way.parent).stirLater(time.Now())
 	end(&way) // from here on the journal's path is the file's
 	t.log.Debug("renamed before its upload", "path", src, "to", dst)
 	return true
