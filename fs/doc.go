@@ -46,7 +46,9 @@
 //     directory, and unmounting wait for the server. A queue uploads what was closed (writeback.go): the oldest first, its newest content
 //     only, never a file that is just being written again. A refusal shows at the next open(), once. The file's time is
 //     that of its last write, to the second. A file that others changed since isn't overwritten, the local version is put beside it
-//     (writeback_conflict.go). What is left at the end, or after a crash, is the next mount's to bring (writeback_resume.go).
+//     (writeback_conflict.go). A rename of a file of which the server has nothing is one in the tree and in the journal, which is synced
+//     then (writeback_rename.go): what it replaces on the server is there until the upload takes its place in one step, or doesn't, because
+//     others changed it since. What is left at the end, or after a crash, is the next mount's to bring (writeback_resume.go).
 //   - A file that is removed, or that another is renamed over, through this mount while it is open here stays what it
 //     is for those who have it open (hidden.go), and goes with the last close; after a crash with the next mount.
 //   - Two writers through one mount share one copy. Of two mounts, or another client, the later
@@ -104,6 +106,6 @@
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
 // inode tree at the time of the call (node.path): no lock keeps them from changing. A rename waits for
-// the uploads of what it moves and holds up the next ones (moves.go); a read that finds nothing under the old name goes on
+// the uploads of what it moves, unless it needs no server, and holds up the next ones (moves.go); a read that finds nothing under the old name goes on
 // under the new one.
 package fs
