@@ -22,7 +22,7 @@ func (n *node) CopyFileRange(ctx context.Context, _ fusefs.FileHandle, offIn uin
 	h, ok := fhOut.(*handle)
 	copier, can := n.t.remote.(ftpconn.Copier)
 	to := nodeOf(out)
-	if !ok || !can || !h.write || offIn != 0 || offOut != 0 || flags != 0 || to == n || n.t.opt.ReadOnly {
+	if !ok || !can || !h.write || h.current() != nil || offIn != 0 || offOut != 0 || flags != 0 || to == n || n.t.opt.ReadOnly {
 		return 0, syscall.ENOTSUP
 	}
 	size, err := n.t.copyWhole(c, copier, n, h.f, length)

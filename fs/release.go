@@ -33,31 +33,40 @@ func (h *handle) drop() {
 // leave takes a handle away, and with the last one what is kept of the file, unless that waits for its upload. True if
 // the queue is to look at it: it passes over what is being written, and fsync() doesn't tell it.
 func (f *file) leave(h *handle) (waits bool) {
-	f.n.mu.Lock()
-	defer f.n.mu.Unlock()
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.handles, h)
-	if len(f.handles) > 0 {
+	if len(f.handles) > 0 || !f.behind || f.gone {
+		f.mu.Unlock()
+		f.retire()
 		return false
 	}
-	if f.behind && !f.gone {
-		if f.job == nil && f.copy != nil {
-			f.copy.Rest()
-		}
-		return f.copy == nil || !f.owesLocked() || f.copy.Version() != f.said.version
+	defer f.mu.Unlock()
+	if f.job == nil && f.copy != nil {
+		f.copy.Rest()
 	}
-	if f.n.open == f {
-		f.n.open = nil
+	return f.copy == nil || !f.owesLocked() || f.copy.Version() != f.said.version
+}
+
+// retire ends a file that nobody has open and that doesn't wait for its upload. Of any other nothing is done.
+func (f *file) retire() {
+	f.n.mu.Lock()
+	f.mu.Lock()
+	if len(f.handles) > 0 || f.behind && !f.gone || f.n.open != f {
+		f.mu.Unlock()
+		f.n.mu.Unlock()
+		return
 	}
+	f.n.open = nil
+	copy, base := f.copy, f.base
+	f.copy, f.base = nil, nil
+	f.mu.Unlock()
+	f.n.mu.Unlock()
 	f.t.files.remove(f)
-	if f.copy != nil {
-		f.copy.Close()
-		f.copy = nil
+	if copy != nil {
+		copy.Close()
 	}
-	if f.base != nil {
-		f.base.close()
+	if base != nil {
+		base.close()
 	}
 	f.n.unpin()
-	return false
 }

@@ -57,6 +57,9 @@ func (n *node) truncate(ctx context.Context, h *handle, size int64) error {
 		return syscall.EINVAL
 	}
 	if h != nil && h.write {
+		if err := h.current(); err != nil {
+			return err
+		}
 		return h.f.truncate(ctx, size)
 	}
 	var e ftpconn.Entry

@@ -268,27 +268,3 @@ func (f *file) writersLocked() bool {
 	}
 	return false
 }
-
-// retire ends a file that nobody has open and of which the server has everything, or which has no name any more.
-func (f *file) retire() {
-	f.n.mu.Lock()
-	f.mu.Lock()
-	if len(f.handles) > 0 || f.behind && !f.gone || f.n.open != f {
-		f.mu.Unlock()
-		f.n.mu.Unlock()
-		return
-	}
-	f.n.open = nil
-	copy, base := f.copy, f.base
-	f.copy, f.base = nil, nil
-	f.mu.Unlock()
-	f.n.mu.Unlock()
-	f.t.files.remove(f)
-	if copy != nil {
-		copy.Close()
-	}
-	if base != nil {
-		base.close()
-	}
-	f.n.unpin()
-}

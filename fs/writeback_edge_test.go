@@ -448,3 +448,26 @@ func TestWritebackOnAServerWithAnotherClock(t *testing.T) {
 	s.onServer(t, "f", "new")
 	must(t, s.PendingErr())
 }
+
+// TestHandleOfWhatWasPutBeside changes a file through a handle whose content was put beside the server's.
+func TestHandleOfWhatWasPutBeside(t *testing.T) {
+	s := resting(t, false)
+	s.contested(t, "f", "mine", func() { s.put(t, "f", "theirs, longer") })
+	h, err := os.OpenFile(s.at("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer h.Close()
+	s.goOn()
+	waitFor(t, "the queue", func() bool { return s.Backlog().Files == 0 })
+	for what, change := range map[string]func() error{
+		"write":     func() error { _, err := h.Write([]byte("x")); return err },
+		"ftruncate": func() error { return h.Truncate(2) },
+		"fallocate": func() error { return syscall.Fallocate(int(h.Fd()), 0, 0, 1000) },
+	} {
+		if err := change(); !errors.Is(err, syscall.ESTALE) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	must(t, h.Close())
+	s.settled(t)
+	s.onServer(t, "f", "theirs, longer")
+}

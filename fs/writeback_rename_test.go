@@ -29,13 +29,18 @@ func resting(t *testing.T, cached bool, change ...func(*Options)) *lateSite {
 	return s
 }
 
-func (s *lateSite) wake(t *testing.T) {
-	t.Helper()
+func (s *lateSite) goOn() {
 	w := &s.t.later
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.asleep = false
 	w.startLocked(s.t)
-	w.mu.Unlock()
+}
+
+// wake is goOn that returns when all is uploaded.
+func (s *lateSite) wake(t *testing.T) {
+	t.Helper()
+	s.goOn()
 	s.settled(t)
 }
 

@@ -189,14 +189,22 @@ var _ = (fusefs.FileWriter)((*handle)(nil))
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	c := call(ctx)
 	defer c.end()
-	if h.stale.Load() {
-		return 0, h.f.t.errno("write", h.f.n.shownPath(), errConflict)
+	if err := h.current(); err != nil {
+		return 0, h.f.t.errno("write", h.f.n.shownPath(), err)
 	}
 	n, err := h.f.write(c, data, off, h.append && !ofPages(c, off))
 	if err != nil && n == 0 {
 		return 0, h.f.t.errno("write", h.f.n.shownPath(), err)
 	}
 	return uint32(n), 0
+}
+
+// current says that what is changed through the handle is for the file that now has its name.
+func (h *handle) current() error {
+	if h.stale.Load() {
+		return errConflict
+	}
+	return nil
 }
 
 // ofPages says that the kernel writes back pages of a mapped file: it uses any handle that writes, one with O_APPEND too, and
@@ -320,6 +328,9 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 	}
 	if mode == keepSize {
 		return 0
+	}
+	if err := h.current(); err != nil {
+		return h.f.t.errno("fallocate", h.f.n.shownPath(), err)
 	}
 	c := call(ctx)
 	defer c.end()
