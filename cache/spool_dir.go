@@ -17,7 +17,7 @@ import (
 // A spool directory holds, for each Spool that lives in it:
 //
 //	p<pid>-<8 hex digits>.lock   locked (flock) as long as the Spool is open; the kernel unlocks it when the process dies
-//	p<pid>-<8 hex digits>/       its files, and its journal (spool_journal.go)
+//	p<pid>-<8 hex digits>/       its files, notes beside some (spool_over.go), and its journal (spool_journal.go)
 //
 // lost+found, which outlives them (spool_kept.go), and spool.lock, locked while one of them enters and clears away what the dead
 // left. So a directory whose lock can be had, or has no lock file, is a dead one's. The pid is for people: it may be another
@@ -181,6 +181,9 @@ func (o *ownDir) clearIfDead(id string, log *slog.Logger) error {
 	waiting, _, err := o.waiting(id)
 	if err != nil {
 		return fmt.Errorf("its journal: %w", err)
+	}
+	if err := o.rescue(id, waiting, log); err != nil {
+		return err
 	}
 	if len(waiting) > 0 {
 		sites := make(map[string]int)

@@ -42,6 +42,8 @@ type SpoolFile struct {
 	claims  []*Range   // in order of arrival; the first of overlapping ones has the range, the others wait
 	closed  bool
 	moved   bool // the local copy has another name: it is kept
+	noted   bool // see Overwrites
+	named   bool // a journal has named it
 	size    int64
 	base    int64   // at most size
 	server  int64   // size of the server's file, or unknownSize
@@ -265,7 +267,7 @@ func (f *SpoolFile) end(keepJournaled bool) error {
 		return nil
 	}
 	f.closed = true
-	spare := !f.moved && len(f.streams) == 0 && f.size <= maxSpareSize // who streams may still read from it
+	spare := !f.moved && !f.named && len(f.streams) == 0 && f.size <= maxSpareSize // who streams may still read from it
 	f.spool.release(f.alloc.Bytes())
 	f.alloc.Clear()
 	clear(f.streams)
@@ -273,6 +275,7 @@ func (f *SpoolFile) end(keepJournaled bool) error {
 	f.unclaimLocked(c)
 	f.mu.Unlock()
 
+	f.Overwritten()
 	stay := f.Journaled()
 	if stay && !keepJournaled {
 		f.Unjournal()

@@ -341,6 +341,7 @@ func (f *SpoolFile) putDown(p Pending, durable bool) error {
 	f.mu.Lock()
 	p.Shape = Shape{f.size, f.base, f.server, f.known.Ranges(), f.dirty.Ranges()}
 	version, known, synced := f.version, f.known.Bytes(), f.synced
+	f.named = true
 	closed := f.closed
 	f.mu.Unlock()
 	if closed {

@@ -47,22 +47,28 @@ func (s *Spool) keep(f *SpoolFile, name string) (string, error) {
 	bytes := locked(f, f.alloc.Bytes)
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
-	if err := s.own.root.Mkdir(keptDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
 	kept, _ := s.own.weigh(keptDir)
 	for s.keptTooMuch(bytes) && s.dropKeptLocked() {
 	}
-	name = strings.ReplaceAll(name, "/", "%")
-	name = time.Now().UTC().Format("20060102-150405.000000") + "-" + name[max(0, len(name)-maxKeptName):]
-	if err := s.own.root.Rename(f.local, path.Join(keptDir, name)); err != nil {
+	name, err := s.own.moveToKept(f.local, name)
+	if err != nil {
 		return "", err
 	}
 	if kept == 0 {
 		s.log.Info("files that could not be uploaded are kept", "dir", path.Join(s.dir, keptDir))
 	}
 	s.keptBytes.Add(bytes)
-	return path.Join(s.dir, keptDir, name), nil
+	return path.Join(s.dir, name), nil
+}
+
+// moveToKept moves a local copy to keptDir, under a name made of its file's path p, and returns it.
+func (o *ownDir) moveToKept(local, p string) (kept string, err error) {
+	if err := o.root.Mkdir(keptDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	name := strings.ReplaceAll(p, "/", "%")
+	kept = path.Join(keptDir, time.Now().UTC().Format("20060102-150405.000000")+"-"+name[max(0, len(name)-maxKeptName):])
+	return kept, o.root.Rename(local, kept)
 }
 
 // keptTooMuch says that n more bytes would be more than may be kept.
@@ -109,8 +115,10 @@ func (s *Spool) dropKeptLocked() bool {
 	return true
 }
 
-// reportKept says at the start what earlier mounts left.
+// reportKept says at the start what earlier mounts left, as far as there is room for it.
 func (s *Spool) reportKept() {
+	for s.keptTooMuch(0) && s.dropKept() {
+	}
 	files, bytes := s.own.weigh(keptDir)
 	s.keptBytes.Store(bytes)
 	if files > 0 {

@@ -88,6 +88,9 @@ func (s *Spool) adopt(id, site string) (list []Resumed, err error) {
 	if others > 0 {
 		return list, nil
 	}
+	if err := s.own.rescue(id, nil, s.log); err != nil {
+		return list, err
+	}
 	return list, errors.Join(s.own.root.RemoveAll(id), s.own.root.Remove(id+".lock"))
 }
 
@@ -177,7 +180,7 @@ func (f *SpoolFile) Arrived(version uint64, size int64) bool {
 func (f *SpoolFile) restore(s Shape) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.size, f.base, f.server, f.version = s.Size, min(s.Base, s.Size), s.Server, 1
+	f.size, f.base, f.server, f.version, f.named = s.Size, min(s.Base, s.Size), s.Server, 1, true
 	for _, r := range s.Known {
 		f.known.Add(r.Off, r.End)
 		blocks := inBlocks(r.Off, r.End)

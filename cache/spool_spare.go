@@ -29,7 +29,7 @@ func (s *Spool) recycle(d *diskCopy) bool {
 	s.mu.Lock()
 	room := !s.closed && len(s.spares) < maxSpares
 	s.mu.Unlock()
-	if !room || s.journal.begun() {
+	if !room {
 		return false
 	}
 	file := d.give()
@@ -70,11 +70,4 @@ func (d *diskCopy) give() *os.File {
 	file := d.file
 	d.file, d.closed = nil, true
 	return file
-}
-
-// begun says that a copy was ever put into the journal.
-func (j *journal) begun() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.file != nil || j.failed != nil
 }

@@ -52,6 +52,7 @@ func (u *upload) whole(ctx context.Context, p string) error {
 				return err
 			}
 		}
+		u.overwrites(p)
 		plan, err := u.stream(ctx, p, false)
 		if err == nil {
 			u.confirmed(plan)

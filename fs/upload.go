@@ -337,6 +337,7 @@ func (u *upload) confirmed(plan cache.Plan) {
 	u.upTo = plan.Version
 	u.again.progressed()
 	clean := u.copy.MarkClean(plan.Version, plan.Size)
+	u.copy.Overwritten()
 	f := u.f
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -37,3 +37,18 @@ func (t *tree) keep(p string, copy *cache.SpoolFile) {
 		t.log.Error("what could not be uploaded is kept on this machine", "path", p, "kept", where)
 	}
 }
+
+// overwrites has the local copy outlive the program, for people, if it is killed while the server's file p is written to. What waits for its
+// upload does so anyway, and a new file has nothing to lose.
+func (u *upload) overwrites(p string) {
+	f := u.f
+	f.mu.Lock()
+	loses := !f.created && !f.behind && f.server.Size != 0
+	f.mu.Unlock()
+	if !loses {
+		return
+	}
+	if err := u.copy.Overwrites(p); err != nil {
+		f.t.log.Warn("if the program were killed now, a file that it overwrites would be lost", "path", p, "err", err)
+	}
+}

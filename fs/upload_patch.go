@@ -129,6 +129,7 @@ func (u *upload) patch(ctx context.Context, p string, plan cache.Plan) error {
 	if err := u.fetched(); err != nil {
 		return err
 	}
+	u.overwrites(p)
 	for _, r := range pieces {
 		mode := ftpconn.Restart
 		if r.End < max(plan.Server, e.Size) && what == tailKept {

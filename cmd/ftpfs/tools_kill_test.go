@@ -22,6 +22,7 @@ type killTest struct {
 	begun  func(d *killed) bool        // it is in the middle
 	after  func(d *killed) (ok bool)   // the server's copy is what it may be
 	modes  []string                    // of upload=
+	kept   func(k *killed) []byte      // whose beginning the next mount keeps on this machine, of f; nil: nothing
 	again  func(d *killed, t *toolDir) // what the same script leads to afterwards; nil: f is the data
 }
 
@@ -122,6 +123,7 @@ func killTests() []killTest {
 			after: func(k *killed) bool { return k.whole(k.old) && k.has("g") == nil },
 			again: func(k *killed, d *toolDir) { d.both("g", k.data) }},
 		{name: "overwriting", script: `cp "$TMP/data" "$MNT/f"`, modes: inPlace, stall: stalled("STOR"), begun: onServer,
+			kept:  func(k *killed) []byte { return k.data },
 			after: func(k *killed) bool { return k.partOf(k.data, begins/2) }},
 		{name: "overwriting aside", script: `cp "$TMP/data" "$MNT/f"`, modes: aside, stall: stalled("STOR"), begun: hasTemp,
 			after: func(k *killed) bool { return k.whole(k.old) }},
@@ -136,7 +138,7 @@ func killTests() []killTest {
 					return true
 				}
 				got, at := k.has("f"), 300_000+middle(k)
-				return middle(k) > begins/2 && bytes.Equal(got[:300_000], k.old[:300_000]) && (len(got) <= at || bytes.Equal(got[at:], k.old[at:]))
+				return (middle(k) > begins/2 || len(got) == at) && bytes.Equal(got[:300_000], k.old[:300_000]) && (len(got) <= at || bytes.Equal(got[at:], k.old[at:]))
 			},
 			again: func(k *killed, d *toolDir) { // of a part, or behind it
 				if got := k.has("f"); !bytes.HasPrefix(patched(k), got) {
@@ -214,6 +216,30 @@ func TestToolsKilled(t *testing.T) {
 	})
 }
 
+// checkKept looks for what was to replace f, and for what the log says of it.
+func (test killTest) checkKept(k *killed) {
+	k.t.Helper()
+	kept, _ := filepath.Glob(filepath.Join(k.m.home, "ftpfs", "lost+found", "*"))
+	switch {
+	case test.kept == nil:
+		if len(kept) > 0 {
+			k.t.Errorf("kept: %q", kept)
+		}
+		return
+	case len(kept) != 1:
+		k.t.Errorf("kept: %q, want one file", kept)
+		return
+	}
+	content, err := os.ReadFile(kept[0])
+	if err != nil || len(content) < 100_000 || !bytes.HasPrefix(test.kept(k), content) {
+		k.t.Errorf("what is kept: %v, %s", err, difference(content, test.kept(k)))
+	}
+	text, err := os.ReadFile(k.m.log)
+	if err != nil || !strings.Contains(string(text), "path=/d/f kept="+kept[0]) {
+		k.t.Errorf("the log doesn't say that %s is kept (%v)", kept[0], err)
+	}
+}
+
 func (test killTest) run(t *testing.T, kind ftptest.Kind, mode string) {
 	k := &killed{old: noise(7, 1_500_000), data: noise(8, 2_000_000)}
 	k.proxy, k.toolDir = proxied(t, kind, func(s *ftptest.Server) {
@@ -252,6 +278,9 @@ func (test killTest) run(t *testing.T, kind ftptest.Kind, mode string) {
 	k.until("the names to be gone: "+fmt.Sprint(k.own()), func() bool { return len(k.own()) == 0 })
 	if !test.after(k) {
 		t.Errorf("f on the server: %s", difference(k.has("f"), k.old))
+	}
+	if test.name != "changing the middle" { // where it depends on the server's ways
+		test.checkKept(k)
 	}
 	k.onServer("closed", []byte("closed\n"))
 	k.onServer("synced", []byte("synced\n"))
