@@ -50,7 +50,7 @@ func (c *Conn) makeData(ctx context.Context, cmd string) (*dataConn, error) {
 			c.broken.Store(true)
 			return nil, err
 		}
-		if ofPRET(err) {
+		if ofPRET(err) || errors.Is(err, errPortsInUse) {
 			return nil, err
 		}
 		if refused && re.Code == 425 && busy < 3 { // out of ports, for the moment
@@ -165,41 +165,54 @@ func (c *Conn) dialData(ctx context.Context, hosts []netip.Addr, port uint16, co
 	return nil, first
 }
 
+// errPortsInUse says that this machine has no port left of those that the user allows. That is no evidence against a mode.
+var errPortsInUse = fmt.Errorf("%w: %w", ErrDataMode, ErrPortsInUse)
+
 // listen opens a port for the server to connect to, in the configured range, and says what
-// address to announce. If the range is used up it waits for a port.
+// address to announce. If the range is used up it waits for a port, as long as the timeout.
 func (c *Conn) listen(ctx context.Context) (net.Listener, netip.AddrPort, error) {
-	rng := c.site.cfg.ActivePorts
-	deadline := time.Now().Add(c.site.cfg.Timeout)
+	limit := time.After(c.site.cfg.Timeout)
 	for {
-		n := int(rng.Hi) - int(rng.Lo) + 1
-		start := rand.IntN(n)
-		for i := range n {
-			port := uint16(0)
-			if rng.Lo != 0 {
-				port = rng.Lo + uint16((start+i)%n)
-			}
-			ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.local, port)))
-			if errors.Is(err, syscall.EADDRINUSE) {
-				continue
-			}
-			if err != nil {
-				return nil, netip.AddrPort{}, fmt.Errorf("can't listen for the server's data connection: %w", err)
-			}
-			announced := c.local
-			if a := c.site.cfg.ActiveAddress; a.IsValid() {
-				announced = a
-			}
-			return ln, netip.AddrPortFrom(announced, uint16(ln.Addr().(*net.TCPAddr).Port)), nil
-		}
-		if time.Now().After(deadline) {
-			return nil, netip.AddrPort{}, fmt.Errorf("all of active_ports=%d-%d are in use: allow more ports or lower max_conns", rng.Lo, rng.Hi)
+		ln, at, err := c.listenNow()
+		if !errors.Is(err, errPortsInUse) {
+			return ln, at, err
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
+		case <-limit:
+			return nil, at, err
+		case <-c.l.done:
+			return nil, at, c.l.error()
 		case <-ctx.Done():
-			return nil, netip.AddrPort{}, ctx.Err()
+			return nil, at, ctx.Err()
 		}
 	}
+}
+
+// listenNow is listen without the wait.
+func (c *Conn) listenNow() (net.Listener, netip.AddrPort, error) {
+	rng := c.site.cfg.ActivePorts
+	n := int(rng.Hi) - int(rng.Lo) + 1
+	start := rand.IntN(n)
+	for i := range n {
+		port := uint16(0)
+		if rng.Lo != 0 {
+			port = rng.Lo + uint16((start+i)%n)
+		}
+		ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.local, port)))
+		if errors.Is(err, syscall.EADDRINUSE) && port != 0 {
+			continue
+		}
+		if err != nil {
+			return nil, netip.AddrPort{}, fmt.Errorf("can't listen for the server's data connection: %w", err)
+		}
+		announced := c.local
+		if a := c.site.cfg.ActiveAddress; a.IsValid() {
+			announced = a
+		}
+		return ln, netip.AddrPortFrom(announced, uint16(ln.Addr().(*net.TCPAddr).Port)), nil
+	}
+	return nil, netip.AddrPort{}, fmt.Errorf("%w: active_ports=%d-%d", errPortsInUse, rng.Lo, rng.Hi)
 }
 
 // armAhead asks for the next data connection without waiting for it: the next transfer then starts
@@ -217,7 +230,7 @@ func (c *Conn) armAhead() {
 	d := c.newData(mode, true)
 	cmd := mode.String()
 	if !mode.Passive() {
-		ln, at, err := c.listen(context.Background())
+		ln, at, err := c.listenNow()
 		if err != nil {
 			return
 		}

@@ -26,6 +26,9 @@ var (
 	ErrStale     = errors.New("file changed on the server")
 	ErrDataMode  = errors.New("no data connection could be made")
 	ErrRemoteEOF = errors.New("offset beyond the end of the file")
+
+	// ErrPortsInUse is an ErrDataMode whose cause is on this machine.
+	ErrPortsInUse = errors.New("all local ports that are allowed for data connections are in use")
 )
 
 // ReplyError is a refusal by the server: a 4yz or 5yz reply.

@@ -204,6 +204,49 @@ func TestForeignPASVAddress(t *testing.T) {
 	}
 }
 
+// The data connections of some sites are made at another address than the control connection: who trusts the server's PASV replies gets
+// there, by data=auto too, and who doesn't stays away.
+func TestDataAtAnotherAddress(t *testing.T) {
+	for _, c := range []struct {
+		data  DataMode
+		trust bool
+	}{{DataAuto, true}, {DataPASV, true}, {DataPASV, false}, {DataPassive, false}} {
+		s := ftptest.NewScript(t)
+		s.DataHost("127.0.0.2")
+		s.WriteFile("/f", []byte("content"))
+		cfg := at(s.Addr(), "u", "p")
+		cfg.Data, cfg.MaxConns, cfg.TrustPASV = c.data, 1, c.trust
+		var there atomic.Int32
+		cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "127.0.0.2:") {
+				there.Add(1)
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+		cl := clientOf(t, cfg)
+		err := cl.Connect(t.Context())
+		if !c.trust {
+			if !errors.Is(err, ErrDataMode) || there.Load() != 0 {
+				t.Errorf("data=%v, not trusted: %v, with %d connections to the other address", c.data, err, there.Load())
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("data=%v: %v", c.data, err)
+			continue
+		}
+		if b := get(t, cl, "/f", 0); string(b) != "content" || cl.Features().Mode != "PASV" {
+			t.Errorf("data=%v: %q by %s", c.data, b, cl.Features().Mode)
+		}
+		if err := put(cl, "/g", Replace, 0, []byte("new")); err != nil {
+			t.Errorf("data=%v: upload: %v", c.data, err)
+		}
+		if b, _ := s.File("/g"); string(b) != "new" {
+			t.Errorf("data=%v: uploaded %q", c.data, b)
+		}
+	}
+}
+
 func TestSpaceIsWhatAVBLSays(t *testing.T) {
 	s := ftptest.NewScript(t)
 	s.Features("EPSV", "AVBL")

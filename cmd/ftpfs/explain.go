@@ -57,6 +57,8 @@ func explainConnect(s settings, err error) error {
 		hint = "check the user name and where the password comes from (--help: Passwords)"
 	case errors.Is(err, ftpconn.ErrTooMany):
 		what = s.URL.Host + " has no connection left for us"
+	case errors.Is(err, ftpconn.ErrPortsInUse):
+		what, hint = "logged in, but no data connection can be made", "allow more ports, or end what uses them: ss -tlnp"
 	case errors.Is(err, ftpconn.ErrDataMode):
 		what = "logged in, but no data connection can be made"
 		if s.Data != ftpconn.DataAuto {

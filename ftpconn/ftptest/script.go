@@ -36,6 +36,7 @@ type scriptState struct {
 	features  []string
 	pasv      string
 	epsv      string
+	dataHost  string // "": where the control connection is
 	pret      bool
 	listing   *string
 	files     map[string][]byte
@@ -147,6 +148,10 @@ func (s *Script) PASV(reply string) { s.set(func() { s.pasv = reply }) }
 
 // EPSV sets the reply to EPSV; "%s" in it becomes the port. Without it, the reply names no port.
 func (s *Script) EPSV(reply string) { s.set(func() { s.epsv = reply }) }
+
+// DataHost is the address of this machine where data connections are accepted, and which the reply to PASV names, instead of that of the
+// control connection.
+func (s *Script) DataHost(ip string) { s.set(func() { s.dataHost = ip }) }
 
 // PRET makes the server insist on a PRET before EPSV and PASV, like DrFTPD, and on the command that it named behind them.
 func (s *Script) PRET() {

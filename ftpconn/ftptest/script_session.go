@@ -249,6 +249,9 @@ func (c *scriptSession) port(verb, arg string) string {
 		return "200 EPRT command successful."
 	}
 	host, _, _ := net.SplitHostPort(c.conn.LocalAddr().String())
+	c.s.mu.Lock()
+	host = cmp.Or(c.s.dataHost, host)
+	c.s.mu.Unlock()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "425 " + err.Error()
