@@ -274,7 +274,7 @@ func (c *Conn) await(d *dataConn, asked *call, behind <-chan struct{}) {
 		switch {
 		case err != nil:
 		case r.class() >= 4:
-			err = &ReplyError{Command: asked.cmd, Code: r.code, Text: r.text()}
+			err = refusalOf(asked.cmd, r, "")
 		case d.mode.Passive():
 			hosts, port, err = c.passiveTarget(d.mode, r)
 		}

@@ -60,7 +60,7 @@ func (c *Conn) ask(ctx context.Context, verb, arg string) (reply, error) {
 	}
 	r, err := c.raw(ctx, cmd)
 	if err == nil && r.class() >= 4 {
-		err = &ReplyError{Command: redact(cmd), Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), arg)}
+		err = refusalOf(cmd, r, arg)
 	}
 	return r, err
 }

@@ -68,7 +68,7 @@ func (c *Conn) copy(ctx context.Context, from, to string, limit time.Duration) e
 			return err
 		}
 		if r.class() >= 4 && refused == nil {
-			refused = &ReplyError{Command: cmds[i], Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), from)}
+			refused = refusalOf(cmds[i], r, from)
 		}
 	}
 	return refused

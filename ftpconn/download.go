@@ -22,6 +22,9 @@ type download struct {
 	back  func(error) // gives the session back
 	used  func()      // tells the pool of use
 
+	ahead bool // d was made ahead of need
+	got   bool // data came; of the goroutine that reads
+
 	once    sync.Once
 	verdict error
 	stopped atomic.Pointer[error] // why Read ends: closed or preempted
@@ -48,7 +51,7 @@ func (c *Conn) retrieve(ctx context.Context, path string, offset int64) (*downlo
 			if offset > 0 {
 				c.site.update(func(s *site) { s.rest = true })
 			}
-			dl := &download{c: c, d: d, resp: resp, run: c.lib.xfer.Load(), stamp: c.stamp(ctx, c.lib.stamp)}
+			dl := &download{c: c, d: d, resp: resp, run: c.lib.xfer.Load(), stamp: c.stamp(ctx, c.lib.stamp), ahead: ahead}
 			dl.last.Store(time.Now().UnixNano())
 			return dl, nil
 		}
@@ -75,6 +78,7 @@ func (dl *download) Read(p []byte) (int, error) {
 	dl.reading.Store(true)
 	dl.used()
 	n, err := dl.resp.Read(p)
+	dl.got = dl.got || n > 0
 	dl.last.Store(time.Now().UnixNano())
 	dl.reading.Store(false)
 	if err == nil {
@@ -84,13 +88,15 @@ func (dl *download) Read(p []byte) (int, error) {
 		return n, *e
 	}
 	if err == io.EOF {
-		if e := dl.finish(false, nil); e != nil {
-			return n, e
-		}
-		return n, io.EOF
+		err = nil
 	}
-	dl.finish(true, err)
-	return n, err
+	if e := dl.finish(err != nil, err); e != nil {
+		return n, e
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, io.EOF
 }
 
 // finish ends the transfer: in peace at its end, else by resetting the data connection.
@@ -103,9 +109,9 @@ func (dl *download) finish(abort bool, cause error) error {
 			c.lib.xfer.Store(nil)
 		} else {
 			dl.verdict = c.lib.failure(dl.resp.Close())
-			if dl.verdict == nil {
-				c.site.modes.worked(dl.d.mode)
-			}
+		}
+		if dl.verdict == nil || dl.stopped.Load() == nil && !dl.got { // else it says nothing of the mode
+			dl.verdict = c.outcome(dl.d, dl.ahead, dl.verdict)
 		}
 		dl.back(dl.verdict)
 	})

@@ -62,6 +62,7 @@ var (
 	reBadName    = regexp.MustCompile(`(?i)(invalid|illegal|prohibited|bad) (file|directory|path) ?name|invalid character`)
 	reBroken     = regexp.MustCompile(`(?im)data connection|broken pipe|connection reset|link to file server|^\s*transfer aborted\s*$`)
 	reCantWrite  = regexp.MustCompile(`(?i)failure writing to local file|error during write to file`)
+	reNoSlave    = regexp.MustCompile(`(?i)transfer-slave|no (available )?slave`)
 	reBusy       = regexp.MustCompile(`(?i)being used by another|text file busy|resource busy|file (is )?locked`)
 )
 
@@ -142,6 +143,35 @@ func classify(code int, text, path string) error {
 	}
 	return nil
 }
+
+// refusalOf is the refusal r of cmd, whose argument is or has path.
+func refusalOf(cmd string, r reply, path string) *ReplyError {
+	e := &ReplyError{Command: redact(cmd), Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), path)}
+	if e.Kind == ErrLogin && !ofLogin(cmd) {
+		switch {
+		case reNoSlave.MatchString(e.Text):
+			e.Kind = ErrBusy
+		case rePermission.MatchString(e.Text):
+			e.Kind = fs.ErrPermission
+		default:
+			e.Kind = nil
+		}
+	}
+	return e
+}
+
+// ofLogin says that a 530 to cmd is about the log-in. To other commands some servers say it of what the user may not do, and
+// DrFTPD while the machine is away that has the file.
+func ofLogin(cmd string) bool {
+	switch verb, _, _ := strings.Cut(cmd, " "); verb {
+	case connecting, "USER", "PASS", "ACCT":
+		return true
+	}
+	return false
+}
+
+// connecting is the Command of what is said in place of a greeting.
+const connecting = "(connect)"
 
 // IsLost says that err is the network's or the session's end rather than an answer: the
 // operation may have happened or not.

@@ -46,3 +46,30 @@ func TestClassify(t *testing.T) {
 		}
 	}
 }
+
+// 530 is about the log-in only where one is under way.
+func TestRefusalByCommand(t *testing.T) {
+	for _, c := range []struct {
+		cmd, text string
+		want      error
+	}{
+		{"PASS secret", "Login incorrect.", ErrLogin},
+		{"USER u", "Permission denied.", ErrLogin},
+		{"ACCT a", "No.", ErrLogin},
+		{connecting, "Not today.", ErrLogin},
+		{"USER u", "Sorry, the maximum number of clients (2) for your user are already connected.", ErrTooMany},
+		{"RETR /f", "No transfer-slave(s) available", ErrBusy}, // DrFTPD
+		{"PRET STOR /f", "No transfer-slave(s) available", ErrBusy},
+		{"STOR /f", "Access denied.", fs.ErrPermission},
+		{"MKD /d", "Not logged in.", nil},
+		{"RETR /f", "Too many transfers", ErrTooMany},
+	} {
+		re := refusalOf(c.cmd, reply{code: 530, lines: []string{c.text}}, "/f")
+		if re.Kind != c.want {
+			t.Errorf("%s: %v is of the kind %v, want %v", re.Command, re, re.Kind, c.want)
+		}
+		if re.Command == "PASS secret" {
+			t.Error("the password is in the error")
+		}
+	}
+}

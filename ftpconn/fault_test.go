@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -497,5 +498,89 @@ func TestOopsIsTheEndOfASession(t *testing.T) {
 	err := error(&ReplyError{Command: "PASS", Code: 500, Text: "OOPS: child died", Kind: classify(500, "OOPS: child died", "")})
 	if !IsLost(err) {
 		t.Errorf("in a log-in: %v", err)
+	}
+}
+
+// A server that opens a transfer and then makes no data connection, as in active mode behind NAT, is evidence against the mode, which no listing
+// need have met with.
+func TestModeThatFailsBehindThe150(t *testing.T) {
+	for _, code := range []string{"425 Failed to establish connection.", "426 Connection closed; transfer aborted."} {
+		for _, bad := range [][]string{{"EPSV"}, {"EPSV", "PASV"}, {"EPSV", "PASV", "EPRT"}} {
+			for name, move := range map[string]func(cl *Client) error{
+				"RETR": func(cl *Client) error {
+					d, err := cl.Retrieve(t.Context(), "/f", 0)
+					if err != nil {
+						return err
+					}
+					defer d.Close()
+					b, err := io.ReadAll(d)
+					if err == nil && string(b) != "content" {
+						t.Errorf("content %q", b)
+					}
+					return err
+				},
+				"STOR": func(cl *Client) error { return put(cl, "/g", Replace, 0, []byte("new")) },
+				"LIST": func(cl *Client) error { _, err := cl.List(t.Context(), "/"); return err },
+			} {
+				t.Run(name+" by "+bad[len(bad)-1]+" "+code[:3], func(t *testing.T) {
+					t.Parallel()
+					s := ftptest.NewScript(t)
+					s.WriteFile("/f", []byte("content"))
+					s.On(name, func(string) []string {
+						if slices.Contains(bad, lastOf(s.Commands(), "EPSV", "PASV", "EPRT", "PORT")) {
+							return []string{"150 Opening BINARY mode data connection.", code}
+						}
+						return nil
+					})
+					cfg := at(s.Addr(), "u", "p")
+					cfg.MaxConns = 1 // so that the last command is of the session
+					cl := clientOf(t, cfg)
+					err := move(cl)
+					for n := 0; IsLost(err) && n < 2*len(bad); n++ { // to be taken up by the caller
+						err = move(cl)
+					}
+					if err != nil {
+						t.Fatalf("%v; said: %q", err, s.Commands())
+					}
+					want := []string{"PASV", "EPRT", "PORT"}[len(bad)-1]
+					if mode := cl.Features().Mode; mode != want {
+						t.Errorf("mode %s, want %s", mode, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A mode that worked, for listings say, is reconsidered when downloads don't come about in it.
+func TestModeThatWorkedFailsBehindThe150(t *testing.T) {
+	s := ftptest.NewScript(t)
+	s.WriteFile("/f", []byte("content"))
+	s.On("RETR", func(string) []string {
+		if lastOf(s.Commands(), "EPSV", "PASV") == "EPSV" {
+			return []string{"150 Opening BINARY mode data connection.", "425 Failed to establish connection."}
+		}
+		return nil
+	})
+	cfg := at(s.Addr(), "u", "p")
+	cfg.MaxConns = 1
+	cl := clientOf(t, cfg)
+	if err := cl.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var b []byte
+	var err error
+	for range 6 {
+		var d Download
+		if d, err = cl.Retrieve(t.Context(), "/f", 0); err == nil {
+			b, err = io.ReadAll(d)
+			d.Close()
+		}
+		if !IsLost(err) {
+			break
+		}
+	}
+	if err != nil || string(b) != "content" || cl.Features().Mode != "PASV" {
+		t.Errorf("%q, %v by %s; said: %q", b, err, cl.Features().Mode, s.Commands())
 	}
 }

@@ -74,7 +74,7 @@ func (cl *Client) Hash(ctx context.Context, p string, size int64) (sum Sum, err 
 			return err
 		}
 		if r.class() >= 4 {
-			return &ReplyError{Command: cmd, Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), abs)}
+			return refusalOf(cmd, r, abs)
 		}
 		sum, err = parseSum(algorithm, r.text(), abs)
 		return err

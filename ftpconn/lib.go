@@ -171,7 +171,7 @@ func (lc *libConn) settle(before []*call) (*refusal, error) {
 
 // refuse hands a refusal to the library and remembers it with its command.
 func (lc *libConn) refuse(c *call, r reply, arg string) string {
-	lc.refused = &ReplyError{Command: c.cmd, Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), arg)}
+	lc.refused = refusalOf(c.cmd, r, arg)
 	return r.wire(max(r.code, 400))
 }
 
@@ -197,7 +197,7 @@ func (lc *libConn) transfer(cmd string, ahead bool) error {
 	main.onFinal = func(r reply) {
 		close(over)
 		if r.class() >= 4 {
-			d.interrupt(fmt.Errorf("%w: %w", errRefusedTransfer, &ReplyError{Command: main.cmd, Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), argOf(cmd))}))
+			d.interrupt(fmt.Errorf("%w: %w", errRefusedTransfer, refusalOf(main.cmd, r, argOf(cmd))))
 		}
 	}
 	if size := lc.c.sizeCommand(cmd); size != "" {

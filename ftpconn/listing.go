@@ -166,7 +166,7 @@ func (c *Conn) collectStat(ctx context.Context, l *lister) error {
 			return err
 		}
 		if r.class() >= 4 && refused == nil {
-			refused = &ReplyError{Command: lines[i], Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), argOf(lines[i]))}
+			refused = refusalOf(lines[i], r, argOf(lines[i]))
 		}
 		if asked == last && refused == nil && reTruncated.MatchString(r.text()) {
 			refused = ErrIncomplete

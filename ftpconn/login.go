@@ -140,7 +140,7 @@ func (c *Conn) greeting() (reply, error) {
 			r.code = 220
 			return r, nil
 		}
-		return reply{}, &ReplyError{Command: "(connect)", Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), "")}
+		return reply{}, refusalOf(connecting, r, "")
 	}
 	return reply{}, errors.New("the server keeps saying that it will be ready soon")
 }
@@ -159,7 +159,7 @@ func (c *Conn) authTLS(raw net.Conn, cfg *tls.Config) (*tls.Conn, error) {
 	}
 	if r.class() != 2 {
 		return nil, fmt.Errorf("the server offers no TLS here (tls=off would send the password in clear): %w",
-			&ReplyError{Command: "AUTH TLS", Code: r.code, Text: r.text()})
+			refusalOf("AUTH TLS", r, ""))
 	}
 	if c.l.br.Buffered() > 0 {
 		return nil, errors.New("the server sent something in clear behind its consent to TLS: that may be an attack")

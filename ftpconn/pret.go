@@ -42,7 +42,7 @@ func (c *Conn) askPassive(ctx context.Context, mode Mode, cmd string) (reply, er
 func (c *Conn) pret(ctx context.Context, cmd string) error {
 	r, err := c.raw(ctx, "PRET "+cmd)
 	if err == nil && r.class() >= 4 {
-		err = &pretError{&ReplyError{Command: "PRET " + cmd, Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), argOf(cmd))}}
+		err = &pretError{refusalOf("PRET "+cmd, r, argOf(cmd))}
 	}
 	if err != nil {
 		return fmt.Errorf("announcing a transfer: %w", err)

@@ -47,7 +47,7 @@ func (c *Conn) stat(ctx context.Context, abs string) (Entry, error) {
 	}
 	r := rs[0]
 	if r.class() != 2 {
-		return Entry{}, &ReplyError{Command: cmds[0], Code: r.code, Text: r.text(), Kind: classify(r.code, r.text(), abs)}
+		return Entry{}, refusalOf(cmds[0], r, abs)
 	}
 	for _, line := range r.lines[min(1, len(r.lines)-1):] {
 		if strings.TrimSpace(line) == "" || !strings.Contains(line, "=") {

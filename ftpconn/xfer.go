@@ -41,13 +41,16 @@ func (c *Conn) begin(ctx context.Context, cmd string) (d *dataConn, ahead bool, 
 // error one that is tried again.
 func (c *Conn) outcome(d *dataConn, ahead bool, err error) error {
 	var re *ReplyError
+	_, confirmed := c.site.modes.current()
 	switch {
 	case err == nil:
 		c.site.modes.worked(d.mode)
 		return nil
 	case errors.As(err, &re) && (re.Code == 425 || re.Code == 426) && ahead:
+		c.dropArmed()
+		c.spent = false // so that the next one is made on the spot, and tells of the mode
 		return fmt.Errorf("%w: a data connection made ahead was gone: %w", ErrConnLost, err)
-	case errors.As(err, &re) && re.Code == 425, errors.Is(err, ErrDataMode):
+	case errors.As(err, &re) && (re.Code == 425 || re.Code == 426 && !confirmed), errors.Is(err, ErrDataMode):
 		c.broken.Store(true)
 		if all := c.site.modes.failed(d.mode, c.id, false, err); all != nil {
 			return all
@@ -55,7 +58,7 @@ func (c *Conn) outcome(d *dataConn, ahead bool, err error) error {
 		return fmt.Errorf("%w: %w", ErrConnLost, err)
 	case !d.mode.Passive() && IsLost(err) && c.ctx.Err() == nil:
 		// The server tries to connect, in vain and in silence (up to 134 s measured).
-		if _, confirmed := c.site.modes.current(); !confirmed {
+		if !confirmed {
 			if all := c.site.modes.failed(d.mode, c.id, false, err); all != nil {
 				return all
 			}
