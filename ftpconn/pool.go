@@ -281,10 +281,10 @@ func (l *lease[S]) put(err error) {
 func inStep(err error) bool {
 	var re *ReplyError
 	switch {
-	case errors.Is(err, ErrTooMany):
+	case errors.Is(err, ErrTooMany), is421(err):
 		return false
 	case errors.As(err, &re): // 426 is ErrConnLost, but of the data connection
-		return re.Code != 421
+		return true
 	}
 	return !errors.Is(err, ErrConnLost)
 }

@@ -624,6 +624,27 @@ func TestPoolDialsAfterNetworkErrorsAreSpaced(t *testing.T) {
 	})
 }
 
+// A server that ends a session with 421 is there: the next log-in may work.
+func TestPoolALoginThatMeets421IsRepeated(t *testing.T) {
+	poolTest(t, 2, func(t *testing.T, site *fakeSite, p *testPool) {
+		err421 := fmt.Errorf("log-in: %w", &ReplyError{Command: "USER", Code: 421, Text: "Service not available.", Kind: ErrConnLost})
+		site.failNext(err421)
+		for _, c := range []class{classData, classMeta} {
+			w := goGet(t.Context(), p, c)
+			served(t, w).put(nil)
+		}
+		if n := site.dials(); n != 2 {
+			t.Errorf("%d dials", n)
+		}
+	})
+	poolTest(t, 2, func(t *testing.T, site *fakeSite, p *testPool) {
+		site.setFail(fmt.Errorf("log-in: %w", &ReplyError{Command: "USER", Code: 421, Text: "Service not available.", Kind: ErrConnLost}))
+		if _, err := p.get(t.Context(), classData); !is421(err) || site.dials() != maxMisses {
+			t.Errorf("%v after %d dials", err, site.dials())
+		}
+	})
+}
+
 func TestPoolNetworkErrorFailsNobodyWhileASessionIsUp(t *testing.T) {
 	poolTest(t, 4, func(t *testing.T, site *fakeSite, p *testPool) {
 		l := mustGet(t, p, classMeta)
