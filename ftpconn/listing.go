@@ -125,6 +125,8 @@ func sameEntries(a, b []Entry) bool {
 
 // collectStat lists over the control connection (RFC 959 section 4.1.3: STAT with a path): one round trip and no
 // data connection, where vsftpd 3.0.3 needs two for LIST because it lingers.
+// STAT of a single name would take one round trip as well, and tells less: vsftpd shows what a directory has in its place,
+// also behind a link, and nothing for what is missing.
 func (c *Conn) collectStat(ctx context.Context, l *lister) error {
 	if !c.site.pipelines() {
 		return errors.ErrUnsupported
