@@ -38,7 +38,6 @@ type modes struct {
 	strikes   int    // failures in a row of a confirmed mode
 	lastOn    string // the session that had the last strike
 	tried     map[Mode]error
-	exhausted bool // all were tried since the last success
 }
 
 // newModes gives the modes that d allows with a server at an address of either family: PASV and
@@ -80,7 +79,7 @@ func (m *modes) worked(mode Mode) {
 	if m.allowed[m.cur] != mode {
 		return
 	}
-	m.confirmed, m.strikes, m.exhausted = true, 0, false
+	m.confirmed, m.strikes = true, 0
 	clear(m.tried)
 }
 
@@ -101,7 +100,7 @@ func (m *modes) failed(mode Mode, session string, refused bool, err error) error
 	}
 	m.confirmed, m.strikes = false, 0
 	m.tried[mode] = err
-	if m.exhausted = len(m.tried) == len(m.allowed); !m.exhausted {
+	if len(m.tried) < len(m.allowed) {
 		for {
 			m.cur = (m.cur + 1) % len(m.allowed)
 			if _, seen := m.tried[m.allowed[m.cur]]; !seen {

@@ -305,15 +305,6 @@ func (l *lease[S]) onWanted(f func()) {
 	}
 }
 
-// tooMany tells the pool that the server has too many sessions, where put doesn't: the limit falls to
-// the sessions that are up.
-func (p *pool[S]) tooMany() {
-	p.mu.Lock()
-	defer p.logLimit(p.limit, ErrTooMany)
-	defer p.mu.Unlock()
-	p.learnLocked(time.Now())
-}
-
 // inUse returns the sessions on loan, for who has to cut them off.
 func (p *pool[S]) inUse() []S {
 	p.mu.Lock()

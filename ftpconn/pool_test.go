@@ -876,22 +876,15 @@ func TestPoolRefusalRightAfterAnEndTeachesNothing(t *testing.T) {
 }
 
 func TestPoolSessionThatIsToldTooManyLowersTheLimit(t *testing.T) {
-	for name, tell := range map[string]func(*testPool, *testLease){
-		"by put":     func(_ *testPool, l *testLease) { l.put(&ReplyError{Command: "RETR x", Code: 421, Kind: ErrTooMany}) },
-		"by tooMany": func(p *testPool, l *testLease) { l.put(ErrConnLost); p.tooMany() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			poolTest(t, 4, func(t *testing.T, _ *fakeSite, p *testPool) {
-				ls := mustGetN(t, p, classMeta, 3)
-				tell(p, ls[0])
-				if st := p.stats(); st.Limit != 2 || st.Up != 2 {
-					t.Errorf("%+v, want two up and a limit of 2", st)
-				}
-				ls[1].put(nil)
-				ls[2].put(nil)
-			})
-		})
-	}
+	poolTest(t, 4, func(t *testing.T, _ *fakeSite, p *testPool) {
+		ls := mustGetN(t, p, classMeta, 3)
+		ls[0].put(&ReplyError{Command: "RETR x", Code: 421, Kind: ErrTooMany})
+		if st := p.stats(); st.Limit != 2 || st.Up != 2 {
+			t.Errorf("%+v, want two up and a limit of 2", st)
+		}
+		ls[1].put(nil)
+		ls[2].put(nil)
+	})
 }
 
 func TestPoolSessionBeingClosedCountsAgainstTheLimit(t *testing.T) {
