@@ -47,6 +47,9 @@ func (c *Conn) check(path string, mode StoreMode, want int64, asked *call) error
 	default:
 		return nil
 	}
+	if err == nil && r.code == 421 {
+		err = refusalOf("SIZE "+path, r, path)
+	}
 	if err != nil {
 		return fmt.Errorf("the size of what was stored: %w", err)
 	}

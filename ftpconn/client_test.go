@@ -146,7 +146,11 @@ func TestRemote(t *testing.T) {
 			}
 		})
 		t.Run("early close keeps the session", func(t *testing.T) {
-			before := cl.Stats().Dials
+			ended := func() int { // sessions; that the pool grows meanwhile is another matter
+				st := cl.Stats()
+				return int(st.Dials-st.Failed) - st.Dialing - st.Up
+			}
+			before := ended()
 			for range 10 {
 				d, err := cl.Retrieve(ctx, "/big", 5)
 				if err != nil {
@@ -160,8 +164,8 @@ func TestRemote(t *testing.T) {
 					t.Fatalf("after an early close: %q", b)
 				}
 			}
-			if n := cl.Stats().Dials - before; n > 3 {
-				t.Errorf("ten early closes cost %d log-ins", n)
+			if n := ended() - before; n > 0 {
+				t.Errorf("ten early closes cost %d sessions", n)
 			}
 		})
 		t.Run("write", func(t *testing.T) {

@@ -123,6 +123,9 @@ func (e *explainedUpload) CloseWith(a Attrs) (Attrs, error) {
 func (e *explainedUpload) explain(err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), e.cl.site.cfg.Timeout)
 	defer cancel()
+	if err != nil && e.u.aborted.Load() == nil && e.u.recheck != nil {
+		_, err = e.cl.do(ctx, anew, e.u.recheck)
+	}
 	if err == nil && !e.done {
 		e.done = true
 		e.cl.readClock(ctx, e.cl.site.abs(e.path))

@@ -73,7 +73,7 @@ func checkArgument(s string) error {
 	return nil
 }
 
-// notice hears replies that nobody asked for: before they end a session, servers say 421. Called by
+// notice hears replies that nobody asked for, and 421, which servers say before they end a session, to a command or to none. Called by
 // the link's reader.
 func (c *Conn) notice(r reply) {
 	text := strings.ToLower(r.text())

@@ -85,9 +85,9 @@ type link struct {
 
 	mu        sync.Mutex // guards the following
 	queue     []*call
-	err       error // why done is closed
-	lastFinal bool  // the reply before was the final one of a transfer: a second 226 is dropped
-	onNotice  func(reply)
+	err       error       // why done is closed
+	lastFinal bool        // the reply before was the final one of a transfer: a second 226 is dropped
+	onNotice  func(reply) // called by the reader for replies to nothing and for 421
 }
 
 func newLink(conn net.Conn, id string, timeout time.Duration, log *slog.Logger) *link {
@@ -140,7 +140,11 @@ func (l *link) dispatch(r reply) {
 	}
 	l.queue = l.queue[1:]
 	l.lastFinal = c.transfer
+	notice := l.onNotice
 	l.mu.Unlock()
+	if r.code == 421 && notice != nil {
+		notice(r) // whatever the command was
+	}
 	if l.forgetful.Load() {
 		l.denied.note(c.cmd, r)
 	}

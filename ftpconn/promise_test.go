@@ -53,7 +53,6 @@ func Test421AnywhereGoesUnnoticed(t *testing.T) {
 						}
 						return err
 					},
-					"Store": func() error { return put(cl, "/d/g", Replace, 0, []byte("new")) },
 					"changes": func() error {
 						if err := cl.Mkdir(t.Context(), "/e"); err != nil {
 							return err

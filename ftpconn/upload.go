@@ -31,10 +31,12 @@ type upload struct {
 	over    chan struct{}        // closed when no more pieces come
 	taken   chan taken           // it has sent the piece
 	running chan struct{}        // closed when the transfer command was sent
-	ended   chan struct{}        // the library is done; err and begun are set
+	ended   chan struct{}        // the library is done; the following are set
 	err     error
 	begun   bool // a 1yz reply came
 	sent    int64
+	// recheck is what is left to do if the server confirmed, and its session ended before it had told the size: err is of that
+	recheck func(*Conn) error
 
 	once sync.Once
 	last atomic.Int64
@@ -90,7 +92,9 @@ func (c *Conn) store(ctx context.Context, path string, mode StoreMode, offset in
 		u.begun = c.lib.main != nil && c.lib.main.hasBegun(c.l)
 		switch {
 		case u.err == nil && u.sent > 0:
-			u.err = c.check(path, mode, offset+u.sent, c.lib.size)
+			if u.err = c.check(path, mode, offset+u.sent, c.lib.size); IsLost(u.err) && !isSilence(u.err) || is421(u.err) {
+				u.recheck = func(c *Conn) error { return c.check(path, mode, offset+u.sent, nil) }
+			}
 		case d.hurried && IsLost(u.err):
 			c.site.update(func(s *site) { s.harmed++ })
 			c.site.log.Debug("an upload whose end was hastened came to harm", "session", c.id, "reason", u.err)
