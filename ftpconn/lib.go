@@ -296,7 +296,7 @@ func redact(cmd string) string {
 }
 
 // tolerated are refusals that the log-in goes on with.
-func tolerated(verb string, r reply) bool { return verb == "OPTS" || verb == "PBSZ" }
+func tolerated(verb string, r reply) bool { return r.code != 421 && (verb == "OPTS" || verb == "PBSZ") }
 
 // normalCode is the code that the library expects of a success.
 func normalCode(verb string, r reply) int {

@@ -61,7 +61,7 @@ func (p *pool[S]) dial(a attempt[S]) {
 	s, err := p.cfg.dial(p.ctx)
 	if err == nil && !s.alive() {
 		s.close()
-		err = fmt.Errorf("the server ended the session right after the login: %w", ErrConnLost)
+		err = errShortLived
 	}
 	p.mu.Lock()
 	p.busy.dialing--
@@ -96,8 +96,8 @@ func (p *pool[S]) dial(a attempt[S]) {
 //     same name and password is up.
 //   - A refused login fails everybody.
 //   - A network error fails the waiter who asked, and who has seen maxMisses dials fail, or one that nobody answered: they
-//     have waited as long as could be; unless a session is up, then everybody waits for that. A 421, which a server says that is there
-//     and ends this session only, is a miss for the waiter who asked, too.
+//     have waited as long as could be; unless a session is up, then everybody waits for that. If the server is there, and ended
+//     this session only (421), that is a miss for the waiter who asked, too.
 //
 // The next dial waits redialBase, doubled for each failure in a row, up to 10 redialBase after a refusal
 // and 2 redialBase after a network error.
@@ -128,13 +128,15 @@ func (p *pool[S]) failedLocked(a attempt[S], err error, now time.Time) {
 				w.seq = p.seq
 				w.misses++
 			}
-			if w == a.w && !is421(err) || w.misses >= maxMisses || w.misses > 0 && isSilence(err) {
+			if w == a.w && !is421(err) && !errors.Is(err, errShortLived) || w.misses >= maxMisses || w.misses > 0 && isSilence(err) {
 				p.settleLocked(w, nil, err)
 			}
 		}
 	}
 	p.notBefore = now.Add(min(p.cfg.redialBase<<min(p.fails-1, 10), longest))
 }
+
+var errShortLived = fmt.Errorf("the server ended the session right after the login: %w", ErrConnLost)
 
 func is421(err error) bool {
 	var re *ReplyError

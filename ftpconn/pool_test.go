@@ -708,7 +708,7 @@ func TestPoolSessionDeadAfterLoginIsAFailedDial(t *testing.T) {
 		if _, err := p.get(t.Context(), classMeta); !errors.Is(err, ErrConnLost) {
 			t.Errorf("get: %v, want ErrConnLost", err)
 		}
-		if site.dials() != 1 || site.count != 0 {
+		if site.dials() != maxMisses || site.count != 0 {
 			t.Errorf("%d dials, %d sessions open", site.dials(), site.count)
 		}
 	})
