@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,38 +36,95 @@ const (
 
 // hidden is the set of hidden files.
 type hidden struct {
-	count atomic.Int64
+	count   atomic.Int64
+	waiting atomic.Int64 // callers of removed, for tests
 
 	mu    sync.Mutex // guards following
-	nodes map[*node]string
-	names map[string]struct{}
+	nodes map[*node]*hiddenFile
+	names map[string]struct{} // not to be shown
+	past  []string            // those of names that are gone from the server: a listing that is older may have them
 }
 
+// hiddenFile is one of them.
+type hiddenFile struct {
+	name    string        // constant
+	removal chan struct{} // closed when it was tried to remove the file; nil before that begins
+}
+
+// maxPast is how many names that are gone are still not shown.
+const maxPast = 1024
+
+// reserve has a name that is given to a file now not shown.
+func (h *hidden) reserve(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.names == nil {
+		h.nodes, h.names = make(map[*node]*hiddenFile), make(map[string]struct{})
+	}
+	h.names[name] = struct{}{}
+}
+
+// add enters a node under a name that was reserved, in place of the one it may have had.
 func (h *hidden) add(n *node, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.nodes == nil {
-		h.nodes, h.names = make(map[*node]string), make(map[string]struct{})
+	if before := h.nodes[n]; before != nil {
+		h.passedLocked(before.name)
 	}
-	h.nodes[n] = name
-	h.names[name] = struct{}{}
+	h.nodes[n] = &hiddenFile{name: name}
 	h.count.Store(int64(len(h.nodes)))
 }
 
-// remove takes a node out, and says whether it was there.
-func (h *hidden) remove(n *node) bool {
+// begin says that a node's file is to be removed by the caller, who calls end then; false if there is none, or somebody else does.
+func (h *hidden) begin(n *node) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	name, ok := h.nodes[n]
+	f := h.nodes[n]
+	if f == nil || f.removal != nil {
+		return false
+	}
+	f.removal = make(chan struct{})
+	return true
+}
+
+// end takes a node out. gone says that there is no file of that name any more; one that stays is shown from now on.
+func (h *hidden) end(n *node, gone bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.nodes[n]
+	if f == nil {
+		return
+	}
 	delete(h.nodes, n)
-	delete(h.names, name)
+	if gone {
+		h.passedLocked(f.name)
+	} else {
+		delete(h.names, f.name)
+	}
+	if f.removal != nil {
+		close(f.removal)
+	}
 	h.count.Store(int64(len(h.nodes)))
-	return ok
+}
+
+// passed is for a name that was reserved and isn't in use.
+func (h *hidden) passed(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.passedLocked(name)
+}
+
+func (h *hidden) passedLocked(name string) {
+	h.past = append(h.past, name)
+	if len(h.past) > maxPast {
+		delete(h.names, h.past[0])
+		h.past = h.past[1:]
+	}
 }
 
 // has says that name is one of ours.
 func (h *hidden) has(name string) bool {
-	if h.count.Load() == 0 {
+	if !strings.HasPrefix(name, hiddenPrefix) {
 		return false
 	}
 	h.mu.Lock()
@@ -77,9 +135,6 @@ func (h *hidden) has(name string) bool {
 
 // without returns a listing without what is ours. The one it gets stays as it is.
 func (h *hidden) without(list []ftpconn.Entry) []ftpconn.Entry {
-	if h.count.Load() == 0 {
-		return list
-	}
 	var kept []ftpconn.Entry
 	for i, e := range list {
 		switch {
@@ -110,6 +165,25 @@ func (h *hidden) list() []*node {
 	return list
 }
 
+// removed returns when a removal that is under way has ended.
+func (h *hidden) removed(ctx context.Context, n *node) {
+	var removal <-chan struct{}
+	h.mu.Lock()
+	if f := h.nodes[n]; f != nil {
+		removal = f.removal
+	}
+	h.mu.Unlock()
+	if removal == nil {
+		return
+	}
+	h.waiting.Add(1)
+	defer h.waiting.Add(-1)
+	select {
+	case <-removal:
+	case <-ctx.Done():
+	}
+}
+
 // hide renames the file p of directory dir, with the node child, to a hidden name. It isn't interrupted. homes are where a crash
 // is to bring it back to.
 func (t *tree) hide(ctx context.Context, dir, child *node, p string, homes ...string) error {
@@ -127,6 +201,7 @@ func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string, 
 	name := hiddenPrefix + rand.Text()
 	to := path.Join(in, name)
 	t.note(to, homes...)
+	t.hidden.reserve(name)
 	end := child.move()
 	defer end(nil)
 	if err := t.remote.Rename(ctx, from, to); err != nil {
@@ -136,12 +211,12 @@ func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string, 
 			}
 		}
 		t.opt.Leftovers.Done(to)
+		t.hidden.passed(name)
 		return err
 	}
 	child.mu.Lock()
 	child.hidden, child.hiddenIn = name, dir
 	child.mu.Unlock()
-	t.hidden.remove(child)
 	t.hidden.add(child, name)
 	t.opt.Leftovers.Done(from)
 	return nil
@@ -165,13 +240,13 @@ func (t *tree) unhide(ctx context.Context, child *node, p string) error {
 	if err := t.remote.Rename(ctx, from, p); err != nil {
 		t.log.Error("a file stands under another name: it could not be replaced, nor renamed back; the next mount tries again",
 			"path", p, "now", from, "err", err)
-		t.hidden.remove(child) // not to be removed at the last close
+		t.hidden.end(child, false) // not to be removed at the last close
 		return err
 	}
 	child.mu.Lock()
 	child.hidden, child.hiddenIn = "", nil
 	child.mu.Unlock()
-	t.hidden.remove(child)
+	t.hidden.end(child, true)
 	t.opt.Leftovers.Done(from)
 	return nil
 }
@@ -199,14 +274,21 @@ func (t *tree) dropAllHidden() {
 }
 
 func (t *tree) removeHidden(n *node) error {
-	p, err := n.path()
-	if !t.hidden.remove(n) {
+	if !t.hidden.begin(n) {
 		return nil
 	}
-	if err == nil {
-		err = t.remote.Remove(t.ctx, p)
+	var p string
+	var err error
+	for again := true; again; {
+		since := t.renames.Load()
+		if p, err = n.settledPath(t.ctx); err == nil {
+			err = t.remote.Remove(t.ctx, p)
+		}
+		again = n.movedFrom(t.ctx, p, since, err) // a directory above it was renamed meanwhile
 	}
-	if err != nil && !notThere(err) {
+	gone := err == nil || notThere(err)
+	defer t.hidden.end(n, gone)
+	if !gone {
 		t.log.Warn("a removed file is still on the server; the next mount removes it", "path", p, "err", err)
 		return err
 	}
@@ -291,6 +373,14 @@ func (t *tree) clearOut(ctx context.Context, dir *node, p string) {
 		}
 		n.mu.Unlock()
 	}
+	for _, n := range inside {
+		t.hidden.removed(ctx, n)
+	}
+	inside = slices.DeleteFunc(inside, func(n *node) bool { // what is gone now, or somewhere else
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.hiddenIn != dir
+	})
 	_, parent := dir.Parent()
 	if len(inside) == 0 || parent == nil {
 		return

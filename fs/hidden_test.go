@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -271,4 +272,107 @@ func TestFileThatIsClosedWhileItStepsAside(t *testing.T) {
 	}
 	s.onServer(t, "dst", old)
 	s.onServer(t, "src", "new")
+}
+
+// TestHiddenFileIsNotSeenGoing looks at a directory, and removes it, while a hidden file in it is being removed: the last close doesn't wait
+// for that.
+func TestHiddenFileIsNotSeenGoing(t *testing.T) {
+	s := newSite(t)
+	must(t, os.Mkdir(filepath.Join(s.dir, "d"), 0o755))
+	f := begin(t, s.put(t, "d/f", string(pattern(6<<20))), os.O_RDONLY)
+	must(t, os.Remove(filepath.Join(s.mnt, "d/f")))
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op == "Remove" && strings.Contains(p, hiddenPrefix) {
+				close(begun)
+				<-goOn
+			}
+			return nil
+		}
+	})
+	must(t, f.Close())
+	<-begun
+	if names := left(t, filepath.Join(s.mnt, "d"), 0); len(names) != 0 {
+		t.Errorf("the mount shows %q", names)
+	}
+	removed := make(chan error, 1)
+	go func() { removed <- os.Remove(filepath.Join(s.mnt, "d")) }()
+	waitFor(t, "the directory's removal", func() bool {
+		select {
+		case err := <-removed:
+			t.Errorf("it didn't wait for the file: %v", err)
+			removed <- err
+			return true
+		default:
+			return s.t.hidden.waiting.Load() > 0
+		}
+	})
+	close(goOn)
+	must(t, <-removed)
+}
+
+// TestListingFromBeforeDoesNotShowHiddenFiles reads a directory that was opened while a hidden file was in it.
+func TestListingFromBeforeDoesNotShowHiddenFiles(t *testing.T) {
+	s := newSite(t)
+	f := begin(t, s.put(t, "f", string(pattern(6<<20))), os.O_RDONLY)
+	must(t, os.Remove(filepath.Join(s.mnt, "f")))
+	before, err := os.Open(s.mnt)
+	must(t, err)
+	defer before.Close()
+	must(t, f.Close())
+	if names := left(t, s.dir, 0); len(names) != 0 {
+		t.Fatalf("on the server: %q", names)
+	}
+	waitFor(t, "the end of the removal", func() bool { return s.t.hidden.count.Load() == 0 })
+	if names, err := before.Readdirnames(-1); len(names) != 0 || err != nil {
+		t.Errorf("the mount shows %q (%v)", names, err)
+	}
+}
+
+// TestOpenWhileTheNameIsTakenAway opens a file in the moment when it was found that nobody has it open: the kernel is told to look up
+// what has the name then.
+func TestOpenWhileTheNameIsTakenAway(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, root *node) syscall.Errno{
+		"removed":  func(t *testing.T, root *node) syscall.Errno { return root.Unlink(t.Context(), "f") },
+		"replaced": func(t *testing.T, root *node) syscall.Errno { return root.Rename(t.Context(), "new", root, "f", 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newBlockSite(t, t.TempDir(), newBlocks(t, ""))
+			s.put(t, "f", []byte("old"), longAgo)
+			s.put(t, "new", []byte("new"), longAgo)
+			s.open(t, "f")
+			s.open(t, "new")
+			n := nodeOf(s.t.root.GetChild("f"))
+			opened := make(chan syscall.Errno, 1)
+			var once sync.Once
+			s.set(func() {
+				s.before = func(op, p string) error {
+					if op == "Remove" && p == "/f" || op == "Rename" && p == "/new" {
+						once.Do(func() {
+							s.t.forget("/f")
+							before := s.count("")
+							go func() {
+								h, _, errno := n.Open(t.Context(), syscall.O_RDONLY)
+								if errno == 0 {
+									h.(*handle).Release(t.Context())
+								}
+								opened <- errno
+							}()
+							for s.count("") == before { // until it has asked for the file
+								time.Sleep(time.Millisecond)
+							}
+						})
+					}
+					return nil
+				}
+			})
+			if errno := change(t, s.t.root); errno != 0 {
+				t.Fatal(errno)
+			}
+			if errno := <-opened; errno != syscall.ESTALE {
+				t.Errorf("open(): %v", errno)
+			}
+		})
+	}
 }
