@@ -133,10 +133,12 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		return nil, 0, n.t.errno("open", "", err)
 	}
 	e, err := n.t.fresh(c, p, max(n.t.opt.TTL, 0))
-	if n.movedFrom(c, p, since, err) {
+	switch {
+	case n.movedFrom(c, p, since, err):
 		return n.Open(ctx, flags)
-	}
-	if err != nil {
+	case notThere(err):
+		return nil, 0, syscall.ESTALE // the kernel looks the name up again: another file may have it by now, or O_CREAT makes one
+	case err != nil:
 		return nil, 0, n.t.errno("open", p, err)
 	}
 	if e.Type == ftpconn.Dir {
@@ -156,6 +158,12 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		n.NotifyContent(-1, 0)
 	}
 	h := n.openFile(flags, e)
+	if !h.stays(c, p) {
+		if c.Err() != nil {
+			return nil, 0, syscall.EINTR
+		}
+		return n.Open(ctx, flags)
+	}
 	h.f.follow(e)
 	if write {
 		n.t.ahead.forget(p)

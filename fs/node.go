@@ -50,7 +50,9 @@ type node struct {
 	to     *place
 	// stirredAt is when a directory was changed in a way that the server doesn't know of yet, zero if it wasn't.
 	stirredAt time.Time
-	pinned    bool // guarded by tree.pins
+	// leaving is closed when the removal of the name, or a rename over it, has ended; nil if there is none. See leave.
+	leaving chan struct{}
+	pinned  bool // guarded by tree.pins
 }
 
 // nodeOf returns the node behind an inode, nil for nil.

@@ -19,6 +19,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 		return errno
 	}
 	child := nodeOf(n.GetChild(name))
+	defer child.leave()()
 	if err := n.t.unlink(c, n, child, p); err != nil {
 		return n.t.errno("unlink", p, err)
 	}
@@ -29,6 +30,47 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	}
 	n.t.overrides.Drop(p)
 	return 0
+}
+
+// leave is called before it is looked at who has a file open that is to lose its name, and the function returned when it has. Who opens it
+// in between waits, and finds what the name stands for then. No-op for nil.
+func (n *node) leave() (end func()) {
+	if n == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	n.mu.Lock()
+	n.leaving = done
+	n.mu.Unlock()
+	return func() {
+		n.mu.Lock()
+		if n.leaving == done {
+			n.leaving = nil
+		}
+		n.mu.Unlock()
+		close(done)
+	}
+}
+
+// stays says that the handle that was just opened is of the file that has the path p, and will be known to whoever takes that name away.
+// One of which that isn't sure is dropped, and it is waited until the name's fate is known.
+func (h *handle) stays(ctx context.Context, p string) bool {
+	n := h.f.n
+	n.mu.Lock()
+	leaving := n.leaving
+	n.mu.Unlock()
+	now, err := n.path()
+	if leaving == nil && err == nil && now == p {
+		return true
+	}
+	h.drop()
+	if leaving != nil {
+		select {
+		case <-leaving:
+		case <-ctx.Done():
+		}
+	}
+	return false
 }
 
 // unlink takes the file p away from directory dir on the server. child is its node, if it has one.
