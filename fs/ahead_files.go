@@ -187,7 +187,7 @@ func (a *ahead) fetchLocked(p string, e ftpconn.Entry, s *scan) bool {
 		return false
 	}
 	g := &guess{ver: versionOf(e), scan: s, at: now}
-	g.s = openStream(a.context(), a.t, p, 0, e.Size, nil, func(err error) { a.landed(p, g, err) })
+	g.s = openStream(a.context(), a.t, p, 0, e.Size, beginning{}, func(err error) { a.landed(p, g, err) })
 	a.files[p] = g
 	a.bytes += e.Size
 	if s == nil {

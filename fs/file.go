@@ -346,7 +346,12 @@ func (h *handle) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 	for {
 		copy := h.f.localCopy()
 		if copy == nil {
-			return h.r.read(ctx, dest, off, l)
+			n, err := h.r.read(ctx, dest, off, l)
+			if err != nil && ctx.Err() == nil && h.f.localCopy() != nil { // made meanwhile, for a file that lost its name
+				l.Done()
+				continue
+			}
+			return n, err
 		}
 		n, err := h.f.readLocal(ctx, copy, dest, off)
 		if errors.Is(err, errReplaced) {

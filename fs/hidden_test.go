@@ -376,3 +376,45 @@ func TestOpenWhileTheNameIsTakenAway(t *testing.T) {
 		})
 	}
 }
+
+// TestDownloadThatWaitedForItsTurnIsOfTheSameFile has another file take the name between a read and the server's answer to it.
+func TestDownloadThatWaitedForItsTurnIsOfTheSameFile(t *testing.T) {
+	for name, size := range map[string]int{"copied": 200 << 10, "hidden": maxReplaced + 1} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			old := pattern(size)
+			f, err := os.Open(s.put(t, "f", string(old)))
+			must(t, err)
+			defer f.Close()
+			s.put(t, "new", strings.Repeat("new", size))
+			asked, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			s.remote.set(func() {
+				s.remote.before = func(op, p string) error {
+					if op == "Retrieve" && p == "/f" {
+						first := false
+						once.Do(func() { first = true })
+						if first {
+							close(asked)
+							<-goOn
+						}
+					}
+					return nil
+				}
+			})
+			got := make([]byte, 100_000)
+			done := make(chan error, 1)
+			go func() {
+				_, err := io.ReadFull(f, got)
+				done <- err
+			}()
+			<-asked
+			must(t, os.Rename(filepath.Join(s.mnt, "new"), filepath.Join(s.mnt, "f")))
+			close(goOn)
+			must(t, <-done)
+			if !bytes.Equal(got, old[:len(got)]) {
+				t.Errorf("read %.20q, want %.20q", got, old)
+			}
+		})
+	}
+}

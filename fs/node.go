@@ -52,6 +52,7 @@ type node struct {
 	stirredAt time.Time
 	// leaving is closed when the removal of the name, or a rename over it, has ended; nil if there is none. See leave.
 	leaving chan struct{}
+	going   bool // the server was told, or is about to be
 	pinned  bool // guarded by tree.pins
 }
 

@@ -132,6 +132,12 @@ func (r *reader) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 		if errors.Is(err, ftpconn.ErrStale) {
 			return n, r.outdated(err)
 		}
+		if errors.Is(err, errAway) {
+			if err := r.n.awaitName(ctx); err != nil {
+				return n, err
+			}
+			continue
+		}
 		if r.n.movedFrom(ctx, s.path, s.since, err) {
 			continue
 		}

@@ -182,7 +182,7 @@ func (s *stream) alignLocked(off int64) int64 {
 func (s *stream) download(g *segment) (opened bool, err error) {
 	s.mu.Lock()
 	over, at, ctx := s.overLocked(g), g.at, s.ctx
-	ask := g.checked && s.seen != nil
+	ask := g.checked && s.stamped
 	if s.fetchers > 1 {
 		ctx = ftpconn.Guess(ctx)
 	}
@@ -198,9 +198,9 @@ func (s *stream) download(g *segment) (opened bool, err error) {
 		return false, err
 	}
 	defer d.Close()
-	if ask {
+	if s.seen != nil {
 		if err := s.seen(ftpconn.StampOf(d)); err != nil {
-			return true, err
+			return false, err
 		}
 	}
 	s.running(1)
@@ -332,7 +332,7 @@ func (s *stream) ended(g *segment, opened bool, err error, since time.Time) bool
 		stays = alone // the others left just now
 	case alone && !opened && s.segmented && errors.Is(err, ftpconn.ErrNoneFree): // the others left just now
 		stays = true
-	case alone, errors.Is(err, errShort), errors.Is(err, errStamp), opened && g.tries >= maxTries:
+	case alone, errors.Is(err, errShort), errors.Is(err, errStamp), errors.Is(err, errAway), opened && g.tries >= maxTries:
 		s.breakLocked(g.at, err)
 		stays = s.err == nil
 	case !opened: // those that are ending may still count, or no more are to be had

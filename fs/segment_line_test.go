@@ -145,7 +145,7 @@ func (d *lineDownload) Close() error {
 
 // open begins a stream over the whole file.
 func (l *line) open(tr *tree, found *finding) *stream {
-	s := openStream(tr.ctx, tr, "/f", 0, l.size, nil, nil)
+	s := openStream(tr.ctx, tr, "/f", 0, l.size, beginning{}, nil)
 	s.expect(l.version(), found)
 	return s
 }

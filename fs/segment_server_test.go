@@ -61,7 +61,7 @@ func TestSegmentsOnServers(t *testing.T) {
 			defer tr.cancel()
 			e, err := tr.fresh(t.Context(), "/f", 0)
 			must(t, err)
-			str := openStream(tr.ctx, tr, "/f", 0, e.Size, nil, nil)
+			str := openStream(tr.ctx, tr, "/f", 0, e.Size, beginning{}, nil)
 			defer str.close()
 			var found finding
 			str.expect(versionOf(e), &found)

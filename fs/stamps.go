@@ -31,12 +31,12 @@ type stamps struct {
 	lastAt int64
 }
 
-// seen returns what judges the stamp of a download, nil if it needn't be asked for.
-func (r *reader) seen(small bool) func(ftpconn.Stamp) error {
-	if small {
-		return nil
-	}
-	return func(now ftpconn.Stamp) error {
+// beginning is that of a download of p.
+func (r *reader) beginning(p string, small bool) beginning {
+	return beginning{!small, func(now ftpconn.Stamp) error {
+		if !r.n.has(p) {
+			return errAway
+		}
 		if now.Text == "" {
 			return nil
 		}
@@ -54,7 +54,7 @@ func (r *reader) seen(small bool) func(ftpconn.Stamp) error {
 			r.stamp = now
 		}
 		return nil
-	}
+	}}
 }
 
 // rememberLocked takes note of what was read at off.

@@ -32,6 +32,15 @@ var errIdle = errors.New("download closed because nobody read it")
 // errClosed ends a stream that was closed.
 var errClosed = errors.New("download closed")
 
+// errAway ends a download that may be of another file, which took the name while the download waited for its turn.
+var errAway = errors.New("download closed because the file's name is changing")
+
+// beginning is how a download is told from one of another file that took the name while it waited for its turn.
+type beginning struct {
+	stamped bool                      // the server is asked for the file's stamp, right before the download
+	seen    func(ftpconn.Stamp) error // called before the first bytes are taken, nil for none: an error ends the stream
+}
+
 // errShort says that a download ended, confirmed by the server, before the size that the file
 // was known to have.
 var errShort = fmt.Errorf("the server ended the download before the end of the file: %w", io.ErrUnexpectedEOF)
@@ -50,8 +59,8 @@ type stream struct {
 	limit  int64 // offset where the file ends, -1 if not known
 	ctx    context.Context
 	cancel context.CancelFunc
-	landed func(error)               // called once when the download is over
-	seen   func(ftpconn.Stamp) error // asked before the first bytes are taken, if it isn't nil: whether they are of the file as it was
+	landed func(error) // called once when the download is over
+	beginning
 
 	mu      sync.Mutex // guards following
 	chunks  []*chunk   // chunks[i] begins at base + i*chunkSize; nil where nothing has come
@@ -84,9 +93,9 @@ type waiter struct {
 // openStream starts a download of path at off. The result can be read at once: the first reader gets
 // the error of a download that can't be started. landed, if it isn't nil, is called once when the download is
 // over, with why it is not complete.
-func openStream(ctx context.Context, t *tree, path string, off, limit int64, seen func(ftpconn.Stamp) error, landed func(error)) *stream {
+func openStream(ctx context.Context, t *tree, path string, off, limit int64, begins beginning, landed func(error)) *stream {
 	s := &stream{
-		remote: t.remote, buffers: &t.buffers, path: path, limit: limit, seen: seen, landed: landed,
+		remote: t.remote, buffers: &t.buffers, path: path, limit: limit, beginning: begins, landed: landed,
 		base: off, end: off, want: off, window: minWindow, brokenAt: math.MaxInt64,
 	}
 	s.pacing.t, s.pacing.from = t, off

@@ -45,11 +45,50 @@ func (n *node) leave() (end func()) {
 	return func() {
 		n.mu.Lock()
 		if n.leaving == done {
-			n.leaving = nil
+			n.leaving, n.going = nil, false
 		}
 		n.mu.Unlock()
 		close(done)
 	}
+}
+
+// goes says that the server is to be told now: from here on the name may be another file's. For between leave and its end; no-op for nil.
+func (n *node) goes() {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	n.going = n.leaving != nil
+	n.mu.Unlock()
+}
+
+// has says that p is the node's path, and has been as long as there is no way to tell otherwise: what the server began to send from p
+// before is of this file.
+func (n *node) has(p string) bool {
+	n.mu.Lock()
+	going := n.going
+	n.mu.Unlock()
+	now, moving, err := n.trace()
+	return !going && moving == nil && err == nil && now == p
+}
+
+// awaitName returns when it is known which path a node has that is going or moving, with ErrStale if it has none.
+func (n *node) awaitName(ctx context.Context) error {
+	var leaving <-chan struct{}
+	n.mu.Lock()
+	if n.going {
+		leaving = n.leaving
+	}
+	n.mu.Unlock()
+	if leaving != nil {
+		select {
+		case <-leaving:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	_, err := n.settledPath(ctx)
+	return err
 }
 
 // stays says that the handle that was just opened is of the file that has the path p, and will be known to whoever takes that name away.
@@ -81,6 +120,7 @@ func (t *tree) unlink(ctx context.Context, dir, child *node, p string) error {
 		f = child.file()
 	}
 	if f == nil {
+		child.goes()
 		return t.remote.Remove(ctx, p)
 	}
 	onServer, err := f.part(ctx)
@@ -95,6 +135,7 @@ func (t *tree) unlink(ctx context.Context, dir, child *node, p string) error {
 		t.log.Debug("an open file can't be kept under another name; a local copy is made", "path", p, "err", err)
 		f.keepCopy(ctx, p, maxKeptCopy)
 	}
+	child.goes()
 	if err = t.remote.Remove(ctx, p); notThere(err) && f.isCreated() {
 		return nil // nothing of it had arrived
 	}
