@@ -221,7 +221,7 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 		if known := d.n.GetChild(e.Name); known != nil {
 			de.Ino = known.StableAttr().Ino
 		} else {
-			de.Ino = d.n.t.nextIno()
+			de.Ino = d.n.t.numbers.of(d.n.StableAttr().Ino, e.Name, typeBits(e.Type))
 		}
 		d.entry, d.ino = e, de.Ino
 	}

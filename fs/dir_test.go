@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,5 +194,55 @@ func TestANameLookedUpAndListedAtTheSameTimeIsOneFile(t *testing.T) {
 				t.Errorf("%s/%d has become another file (%v)", dir, f, err)
 			}
 		}
+	}
+}
+
+// The kernel forgets nodes when memory is short, maybe between a look at a file and its open().
+func TestNamesKeepTheirNumbersWhenTheKernelForgets(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make the kernel forget")
+	}
+	s := mountSite(t, false)
+	must(t, os.Mkdir(filepath.Join(s.dir, "d"), 0o755))
+	names := []string{"d", "d/f", "d/g", "f"}
+	for _, name := range names[1:] {
+		s.put(t, name, name)
+	}
+	number := func(name string) uint64 {
+		var st syscall.Stat_t
+		must(t, syscall.Lstat(filepath.Join(s.mnt, name), &st))
+		return st.Ino
+	}
+	before := map[string]uint64{}
+	for _, name := range names {
+		before[name] = number(name)
+	}
+	d, f := s.t.root.GetChild("d"), s.t.root.GetChild("f")
+	waitFor(t, "the kernel to forget", func() bool {
+		must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
+		return d.Forgotten() && f.Forgotten()
+	})
+	list, err := os.ReadDir(s.mnt)
+	must(t, err)
+	for _, e := range list {
+		if i, err := e.Info(); err != nil || i.Sys().(*syscall.Stat_t).Ino != before[e.Name()] {
+			t.Errorf("readdir: %s had the number %d (%v)", e.Name(), before[e.Name()], err)
+		}
+	}
+	for _, name := range names {
+		if now := number(name); now != before[name] {
+			t.Errorf("%s had the number %d and has %d", name, before[name], now)
+		}
+	}
+	// What takes a name is another file.
+	must(t, os.Rename(filepath.Join(s.mnt, "d/f"), filepath.Join(s.mnt, "d/h")))
+	must(t, os.WriteFile(filepath.Join(s.dir, "d/f"), []byte("another's"), 0o644))
+	must(t, os.Remove(filepath.Join(s.mnt, "f")))
+	s.put(t, "f", "new")
+	if other, renamed := number("d/f"), number("d/h"); renamed != before["d/f"] || other == renamed {
+		t.Errorf("d/f was number %d; it is %d now, and the renamed d/h is %d", before["d/f"], other, renamed)
+	}
+	if number("f") == before["f"] {
+		t.Error("f is another file, with the same number")
 	}
 }

@@ -48,7 +48,7 @@ type tree struct {
 	atomic       atomicity
 	tails        tails
 	noHash       sync.Once // says in the log that the server has no hash
-	inodes       atomic.Uint64
+	numbers      numbers
 	reads        atomic.Uint64 // requests of the kernel
 	readBytes    atomic.Int64
 	files        fileSet
@@ -77,8 +77,8 @@ type tree struct {
 	pending   []error    // failed uploads of which nobody was told
 }
 
-// nextIno returns a number for a new inode. 1 is the root.
-func (t *tree) nextIno() uint64 { return t.inodes.Add(1) + 1 }
+// nextIno returns a number for a new inode.
+func (t *tree) nextIno() uint64 { return t.numbers.next() }
 
 // Mounted is a mount that answers.
 type Mounted struct {

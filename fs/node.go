@@ -110,6 +110,7 @@ func (n *node) changed() { n.changes.Add(1) }
 // stirred is changed for a name p in n that was made or removed: which changes the time of n on the server.
 func (n *node) stirred(p string) {
 	n.changed()
+	n.t.numbers.drop(n.StableAttr().Ino, path.Base(p))
 	n.t.later.dropDirTime(n)
 	n.t.overrides.dropTime(path.Dir(p))
 }
@@ -125,7 +126,7 @@ func (n *node) parentChanged() {
 // one if it has the same type, a new one otherwise. ino is the number of a new one, 0 for any. A lookup and a
 // READDIRPLUS may ask for the same name at the same time and get the same inode: whoever is first enters it.
 func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.Inode {
-	mode := typeBits(e.Type)
+	mode, dir := typeBits(e.Type), n.StableAttr().Ino
 	n.t.births.Lock()
 	defer n.t.births.Unlock()
 	if known := n.GetChild(e.Name); known != nil && known.Mode()&syscall.S_IFMT == mode {
@@ -134,14 +135,17 @@ func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.I
 		gone := k.gone
 		k.mu.Unlock()
 		if !gone {
+			n.t.numbers.keep(dir, e.Name, k)
 			return known
 		}
 	}
 	if ino == 0 {
-		ino = n.t.nextIno()
+		ino = n.t.numbers.of(dir, e.Name, mode)
 	}
-	i := n.NewInode(ctx, &node{t: n.t}, fusefs.StableAttr{Mode: mode, Ino: ino})
+	c := &node{t: n.t}
+	i := n.NewInode(ctx, c, fusefs.StableAttr{Mode: mode, Ino: ino})
 	n.AddChild(e.Name, i, true)
+	n.t.numbers.keep(dir, e.Name, c)
 	return i
 }
 
