@@ -69,7 +69,7 @@ func (s *blockSite) open(t testing.TB, name string) *reader {
 		return r
 	}
 	n := &node{t: s.t}
-	i := s.t.root.NewPersistentInode(t.Context(), n, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: s.t.nextIno()})
+	i := s.t.root.NewPersistentInode(t.Context(), n, s.t.numbers.attr(syscall.S_IFREG, 0))
 	s.t.root.AddChild(name, i, true)
 	r := newReader(n, versionOf(e))
 	t.Cleanup(r.close)

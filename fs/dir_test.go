@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -244,5 +247,63 @@ func TestNamesKeepTheirNumbersWhenTheKernelForgets(t *testing.T) {
 	}
 	if number("f") == before["f"] {
 		t.Error("f is another file, with the same number")
+	}
+}
+
+// Git and backup programs take a file with another number for a changed one.
+func TestNamesHaveTheSameNumbersInTheNextMount(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o755))
+	names := []string{"a", "a/b", "a/f", "a/b/f", "f"}
+	for _, name := range names[2:] {
+		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+	}
+	number := func(mnt, name string) uint64 {
+		var st syscall.Stat_t
+		must(t, syscall.Lstat(filepath.Join(mnt, name), &st))
+		return st.Ino
+	}
+	var before map[string]uint64
+	for range 2 {
+		mnt := t.TempDir()
+		mountRemote(t, mnt, newDirRemote(dir))
+		slices.Reverse(names) // whatever is looked at first
+		now := map[string]uint64{}
+		of := map[uint64]string{}
+		for _, name := range names {
+			n := number(mnt, name)
+			if other := of[n]; other != "" {
+				t.Errorf("%s and %s have one number", name, other)
+			}
+			now[name], of[n] = n, name
+			if n >= 1<<53 {
+				t.Errorf("%s has the number %d", name, n)
+			}
+		}
+		if before != nil && !maps.Equal(before, now) {
+			t.Errorf("numbers were %v and are %v", before, now)
+		}
+		before = now
+	}
+}
+
+func TestANameThatChangedHandsIsAnotherFile(t *testing.T) {
+	s := newSite(t)
+	log, old := s.put(t, "log", "old"), filepath.Join(s.mnt, "log.1")
+	must(t, os.Rename(log, old))
+	must(t, os.WriteFile(log, []byte("new"), 0o644))
+	if out, err := exec.Command("cp", old, log).CombinedOutput(); err != nil { // "are the same file"
+		t.Errorf("%v: %s", err, out)
+	}
+	s.onServer(t, "log", "old")
+	f, err := os.Open(log)
+	must(t, err)
+	defer f.Close()
+	must(t, os.Remove(log))
+	must(t, os.WriteFile(log, []byte("newer"), 0o644))
+	held, err := f.Stat()
+	must(t, err)
+	if now, err := os.Stat(log); err != nil || os.SameFile(held, now) {
+		t.Errorf("the file that has the name now is the one that was removed (%v)", err)
 	}
 }

@@ -234,7 +234,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		n.t.doubtful.set(dir, time.Time{})
 	}
 	child := &node{t: n.t}
-	i := n.NewInode(c, child, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: n.t.nextIno()})
+	i := n.NewInode(c, child, n.t.numbers.attr(syscall.S_IFREG, 0))
 	h := child.openFile(flags, e)
 	f := h.f
 	spoolFile, err := n.t.spool.Create(p)

@@ -77,9 +77,6 @@ type tree struct {
 	pending   []error    // failed uploads of which nobody was told
 }
 
-// nextIno returns a number for a new inode.
-func (t *tree) nextIno() uint64 { return t.numbers.next() }
-
 // Mounted is a mount that answers.
 type Mounted struct {
 	t      *tree

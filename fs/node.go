@@ -143,7 +143,7 @@ func (n *node) child(ctx context.Context, e ftpconn.Entry, ino uint64) *fusefs.I
 		ino = n.t.numbers.of(dir, e.Name, mode)
 	}
 	c := &node{t: n.t}
-	i := n.NewInode(ctx, c, fusefs.StableAttr{Mode: mode, Ino: ino})
+	i := n.NewInode(ctx, c, n.t.numbers.attr(mode, ino))
 	n.AddChild(e.Name, i, true)
 	n.t.numbers.keep(dir, e.Name, c)
 	return i

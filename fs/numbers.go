@@ -1,23 +1,35 @@
 package fs
 
 import (
+	"encoding/binary"
+	"hash/fnv"
 	"sync"
 	"weak"
 
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// FTP has no inode numbers. A name keeps the one that it was shown with when the kernel forgets the node, as it does when memory is short:
-// cp and others compare the file that they have opened with the one that they looked at before, and walkers of trees the directories.
+// FTP has no inode numbers. A file's comes from its path, so that it is the same in the next mount: git and backup programs take a file
+// with another number for a changed one, and read it. What was made or renamed here has one of its own as long as the mount lives, for what
+// has the name next is another file. A name keeps its number when the kernel forgets the node, as it does when memory is
+// short: cp and others compare the file that they have opened with the one that they looked at before, and walkers of trees the
+// directories.
 
-// maxNumbers is how many names keep their numbers, those that were shown last.
+// maxNumbers is how many names keep their numbers, those that were shown last, and how many are remembered to have changed hands.
 const maxNumbers = 16 << 10
+
+// byPath is the lowest of the numbers that come from paths. They end below 1<<53, up to where a float64 is exact: scripts keep them
+// in one.
+const byPath = 1 << 52
 
 // numbers gives inodes their numbers.
 type numbers struct {
-	mu   sync.Mutex // guards following
-	last uint64
-	seen *simplelru.LRU[numbered, number] // nil until there is one
+	mu     sync.Mutex // guards following
+	last   uint64
+	nodes  uint64
+	seen   *simplelru.LRU[numbered, number]   // nil until there is one
+	passed *simplelru.LRU[numbered, struct{}] // names that were made or taken away here; likewise
 }
 
 // numbered is a name in the directory of a number.
@@ -33,19 +45,13 @@ type number struct {
 	of   weak.Pointer[node]
 }
 
-// free says that no inode has the number: of two with one number go-fuse makes one.
+// free says that no inode has the number.
 func (n number) free() bool {
 	before := n.of.Value()
 	return before == nil || before.Forgotten()
 }
 
-// next returns a number that no inode has had. 1 is the root.
-func (s *numbers) next() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.nextLocked()
-}
-
+// nextLocked returns a number that no inode has had. 1 is the root.
 func (s *numbers) nextLocked() uint64 {
 	s.last++
 	return s.last + 1
@@ -60,7 +66,25 @@ func (s *numbers) of(dir uint64, name string, mode uint32) uint64 {
 			return n.ino
 		}
 	}
-	return s.nextLocked()
+	if s.passed != nil && s.passed.Contains(numbered{dir, name}) {
+		return s.nextLocked()
+	}
+	h := fnv.New64a()
+	h.Write(binary.BigEndian.AppendUint64(nil, dir))
+	h.Write([]byte(name))
+	return byPath | h.Sum64()&(byPath-1)
+}
+
+// attr is what identifies a new inode with the number ino, 0 for one that no inode has had.
+func (s *numbers) attr(mode uint32, ino uint64) fusefs.StableAttr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ino == 0 {
+		ino = s.nextLocked()
+	}
+	// The generation sets it apart from a node that may have the number still: go-fuse would make one of them.
+	s.nodes++
+	return fusefs.StableAttr{Mode: mode, Ino: ino, Gen: s.nodes}
 }
 
 // keep remembers the number of the node that was shown under a name.
@@ -80,4 +104,8 @@ func (s *numbers) drop(dir uint64, name string) {
 	if s.seen != nil {
 		s.seen.Remove(numbered{dir, name})
 	}
+	if s.passed == nil {
+		s.passed, _ = simplelru.NewLRU[numbered, struct{}](maxNumbers, nil)
+	}
+	s.passed.Add(numbered{dir, name}, struct{}{})
 }

@@ -19,7 +19,7 @@ func (n *node) pin() {
 		return
 	}
 	n.pinned = true
-	n.AddChild(pinName, n.NewPersistentInode(context.Background(), &fusefs.Inode{}, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: n.t.nextIno()}), true)
+	n.AddChild(pinName, n.NewPersistentInode(context.Background(), &fusefs.Inode{}, n.t.numbers.attr(syscall.S_IFREG, 0)), true)
 }
 
 func (n *node) unpin() {
