@@ -82,7 +82,8 @@
 //
 //   - one that was journaled ([SpoolFile.Journal]) outlives the process and a power cut, and [Spool.Resume] of a later Spool takes
 //     it over: content and journal entry are synced before Journal returns, in this order, and an entry without its copy counts for nothing;
-//   - one that could not be uploaded may be kept for people ([SpoolFile.Keep]).
+//   - one that could not be uploaded may be kept for people ([SpoolFile.Keep]), and so is, by the next OpenSpool, one that its process
+//     was putting over a file of the server's when it was killed ([SpoolFile.Overwrites]). A power cut may take that one.
 //
 // # Attrs and Leftovers: what the next mount is to know
 //

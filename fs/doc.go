@@ -26,7 +26,7 @@
 //   - Everything written goes to a local copy (cache.Spool). close() and fsync() return when the server has
 //     confirmed what was written until then, or with its refusal. What was refused stays dirty while the file is open,
 //     and the next close() or fsync() tries again; at the last close it is moved to lost+found in the spool's directory, and
-//     the log says so.
+//     the log says so. A mount that is killed while it overwrites a file in place leaves that to the next one (cache.SpoolFile.Overwrites).
 //   - A file written from its start is uploaded while it is written, from 256 KiB on, and a refusal of that fails
 //     the next write(). Bytes behind the end of a file are appended (APPE). A change in a large file is put into the server's, where
 //     that was seen to work (upload_patch.go). Anything else is uploaded whole,
