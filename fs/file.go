@@ -234,7 +234,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		n.t.doubtful.set(dir, time.Time{})
 	}
 	child := &node{t: n.t}
-	i := n.NewInode(c, child, n.t.numbers.attr(syscall.S_IFREG, 0))
+	i := n.NewInode(c, child, n.t.numbers.attr(syscall.S_IFREG, n.t.numbers.of(n.StableAttr().Ino, name, syscall.S_IFREG)))
 	h := child.openFile(flags, e)
 	f := h.f
 	spoolFile, err := n.t.spool.Create(p)
@@ -254,6 +254,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	f.mu.Unlock()
 	n.t.overrides.Drop(p)
 	n.stirred(p)
+	n.t.numbers.keep(n.StableAttr().Ino, name, child)
 	f.attr(&out.Attr)
 	out.SetEntryTimeout(n.t.kernelTTL)
 	return i, h, f.pages(flags, 0), 0

@@ -72,7 +72,7 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	if err := n.t.remote.Rmdir(c, p); err != nil {
 		return n.t.errno("rmdir", p, err)
 	}
-	n.stirred(p)
+	n.passed(p)
 	if child != nil {
 		child.vanish(p)
 	}

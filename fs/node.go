@@ -110,9 +110,14 @@ func (n *node) changed() { n.changes.Add(1) }
 // stirred is changed for a name p in n that was made or removed: which changes the time of n on the server.
 func (n *node) stirred(p string) {
 	n.changed()
-	n.t.numbers.drop(n.StableAttr().Ino, path.Base(p))
 	n.t.later.dropDirTime(n)
 	n.t.overrides.dropTime(path.Dir(p))
+}
+
+// passed is stirred for a name that was taken away from the file that had it.
+func (n *node) passed(p string) {
+	n.stirred(p)
+	n.t.numbers.drop(n.StableAttr().Ino, path.Base(p))
 }
 
 // parentChanged is changed for the directory that n is in.

@@ -11,8 +11,8 @@ import (
 )
 
 // FTP has no inode numbers. A file's comes from its path, so that it is the same in the next mount: git and backup programs take a file
-// with another number for a changed one, and read it. What was made or renamed here has one of its own as long as the mount lives, for what
-// has the name next is another file. A name keeps its number when the kernel forgets the node, as it does when memory is
+// with another number for a changed one, and read it. What was renamed here keeps its own as long as the mount lives, and what then takes a
+// name that was another file's gets one that none has had. A name keeps its number when the kernel forgets the node, as it does when memory is
 // short: cp and others compare the file that they have opened with the one that they looked at before, and walkers of trees the
 // directories.
 
@@ -29,7 +29,7 @@ type numbers struct {
 	last   uint64
 	nodes  uint64
 	seen   *simplelru.LRU[numbered, number]   // nil until there is one
-	passed *simplelru.LRU[numbered, struct{}] // names that were made or taken away here; likewise
+	passed *simplelru.LRU[numbered, struct{}] // names that were taken from a file here; likewise
 }
 
 // numbered is a name in the directory of a number.
@@ -97,7 +97,7 @@ func (s *numbers) keep(dir uint64, name string, n *node) {
 	s.seen.Add(numbered{dir, name}, number{n.StableAttr().Ino, n.Mode(), weak.Make(n)})
 }
 
-// drop is for a name that was made or taken away: what has it next is another file, and the number is that of one that may live on.
+// drop is for a name that was taken from a file, which may live on with its number: what has the name next is another one.
 func (s *numbers) drop(dir uint64, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

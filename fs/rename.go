@@ -87,8 +87,8 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 		gone = &way
 	}
 	if err != nil || flags&renameExchange != 0 {
-		n.stirred(src)
-		to.stirred(dst)
+		n.passed(src)
+		to.passed(dst)
 		n.t.forgetDirs(src, dst, source, target)
 	}
 	switch {
@@ -106,8 +106,11 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 
 // afterRename has this mount know of a rename of source, which was at src in n, to dst in to, where target was.
 func (n *node) afterRename(to *node, src, dst string, source, target *node) {
-	n.stirred(src)
-	to.stirred(dst)
+	n.passed(src)
+	to.passed(dst)
+	if source != nil {
+		n.t.numbers.keep(to.StableAttr().Ino, path.Base(dst), source)
+	}
 	n.t.forgetDirs(src, dst, source, target)
 	n.t.hiddenMoved(src, dst)
 	if target != nil && target != source {

@@ -23,7 +23,7 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	if err := n.t.unlink(c, n, child, p); err != nil {
 		return n.t.errno("unlink", p, err)
 	}
-	n.stirred(p)
+	n.passed(p)
 	if child != nil {
 		child.vanish(p)
 		n.t.dropHidden(child) // its last close may have come while it was being hidden
