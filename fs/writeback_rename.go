@@ -38,7 +38,9 @@ func (t *tree) renameLater(ctx context.Context, source, target *node, src, dst s
 	}
 	nodeOf(way.oldParent).stirLater(time.Now())
 	nodeOf(way.parent).stirLater(time.Now())
-	end(&way) // from here on the journal's path is the file's
+	end(&way)      // from here on the journal's path is the file's
+	t.later.add(f) // if the server refused it under the old name
+	t.later.start(t)
 	t.log.Debug("renamed before its upload", "path", src, "to", dst)
 	return true
 }

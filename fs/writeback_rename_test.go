@@ -415,3 +415,27 @@ func TestRenameOfWhatWaitsChangesTheDirectory(t *testing.T) {
 		t.Errorf("the directory's time is %v, on the server %v, %v", is(), there.ModTime(), err)
 	}
 }
+
+// TestRenameOfWhatWasRefused gives a file whose upload was refused another name, under which the server takes it: at once.
+func TestRenameOfWhatWasRefused(t *testing.T) {
+	s := newLateSite(t)
+	s.remote.set(func() {
+		s.remote.before = func(op, p string) error {
+			if op == "Store" && p == "/a" {
+				return errFull
+			}
+			return nil
+		}
+	})
+	s.gate.open(nil)
+	s.write(t, "a", "text")
+	f := s.fileOf(t, "a")
+	waitFor(t, "the refusal", func() bool { return f.peek(func() bool { return f.late != nil && f.job == nil }) })
+	if h, err := os.Open(s.at("a")); err == nil {
+		t.Error("the next open doesn't say so")
+		h.Close()
+	}
+	s.rename(t, "a", "b")
+	s.uploaded(t, "b", "text")
+	s.absent(t, "a")
+}

@@ -44,6 +44,8 @@ func TestToolsWritebackRsync(t *testing.T) {
 		d.sh(`cd "$TMP/src"; for f in f0 deep/f4 deep/er/f11; do echo more >> $f; done; cp f3 deep/f1; touch -d 2022-03-04T05:06:07Z f0 deep/f1; chmod 640 f6`)
 		d.sh(`rsync -a --delete "$TMP/src/" "$MNT/copy/"`)
 		d.want(again, "")
+		d.sh(`cp "$TMP/src/f0" "$MNT/copy/deep/.f4"; mv -f "$MNT/copy/deep/.f4" "$MNT/copy/deep/f4"; mv "$MNT/copy" "$MNT/moved"`) // which waits
+		d.want(`cmp "$TMP/src/f0" "$SRV/moved/deep/f4"; mv "$MNT/moved" "$MNT/copy"; rsync -a "$TMP/src/" "$MNT/copy/"`, "")
 		d.remount()
 		d.want(again, "")
 		d.want(`diff -r "$TMP/src" "$SRV/copy" && find "$SRV" -name '.*' | wc -l`, "0\n")
