@@ -88,7 +88,7 @@ func TestToolsWritebackKilledAfterRename(t *testing.T) {
 		}
 		d.want(`cd "$SRV"; cat replaced contested twice`, "old content of replaced\nold content of contested\nold content of twice\n")
 		d.m.kill()
-		if err := os.WriteFile(filepath.Join(d.srv, "contested"), []byte("changed by somebody else\n"), 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(d.srv, "contested"), []byte("changed at length by somebody else\n"), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		proxy.ClearRules()
@@ -98,7 +98,7 @@ func TestToolsWritebackKilledAfterRename(t *testing.T) {
 		const list = `ls -A | grep -v busy | sed 's/conflict-.*/conflict/' | tr '\n' ' ' | sed 's/ $/\n/'`
 		d.want(`cd "$MNT"; cat fresh c replaced twice more; stat -c %a replaced; date -u -r replaced +%Y; sync . 2>/dev/null || sync .`, "fresh\na\nreplaced\ntwo\nbegun\nappended\n600\n2020\n")
 		d.want(`for where in "$SRV" "$MNT"; do cd "$where"; `+list+`; cat fresh c replaced contested contested.ftpfs-conflict* twice more; done`,
-			strings.Repeat(names+"fresh\na\nreplaced\nchanged by somebody else\ncontested\ntwo\nbegun\nappended\n", 2))
+			strings.Repeat(names+"fresh\na\nreplaced\nchanged at length by somebody else\ncontested\ntwo\nbegun\nappended\n", 2))
 		d.want(`cd "$SRV"; cat busy* | wc -c`, "800000\n")
 		d.m.run("umount", d.m.mnt) // it says that there was a conflict
 		d.m.mountAgain("writeback")
