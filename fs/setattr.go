@@ -140,6 +140,9 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 		f.retimed()
 		defer f.retimed()
 	}
+	if n.IsDir() { // first: an upload that ends meanwhile would change it again
+		n.t.setDirTime(n, mtime)
+	}
 	switch {
 	case n.Mode() != syscall.S_IFLNK:
 		err = n.t.setTime(ctx, p, mtime)
@@ -151,8 +154,8 @@ func (n *node) setTime(ctx context.Context, mtime time.Time, now bool) syscall.E
 	n.mu.Lock()
 	n.last, n.pages, n.stirredAt = ftpconn.Entry{}, version{}, time.Time{}
 	n.mu.Unlock()
-	if err == nil && n.IsDir() {
-		n.t.setDirTime(n, mtime)
+	if err != nil && n.IsDir() {
+		n.t.later.dropDirTime(n)
 	}
 	return n.owned("utimens", p, err)
 }

@@ -47,6 +47,30 @@ func (t *tree) setDirTime(n *node, at time.Time) {
 	}
 }
 
+// setDirTimeNow sets the time of directory n on the server. The directory may be renamed meanwhile: that waits for the uploads alone.
+func (t *tree) setDirTimeNow(n *node, at time.Time) {
+	for {
+		since := t.dirRenames.Load()
+		p, err := n.settledPath(t.ctx)
+		if err != nil {
+			return // it was removed
+		}
+		err = t.setTime(t.ctx, p, at)
+		if err != nil && !unreached(err) {
+			if _, gone := n.settledPath(t.ctx); gone == nil && t.dirRenames.Load() != since {
+				continue // it may not have been there
+			}
+		}
+		if err != nil {
+			t.errno("utimens", p, err)
+		}
+		n.mu.Lock()
+		n.last = ftpconn.Entry{}
+		n.mu.Unlock()
+		return
+	}
+}
+
 func (w *writeback) noteDirTime(n *node, at time.Time, inside ...*file) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,14 +134,7 @@ func (f *file) settleDir() {
 	if !last {
 		return
 	}
-	if p, err := n.path(); err == nil {
-		if err := f.t.setTime(f.t.ctx, p, at); err != nil {
-			f.t.errno("utimens", p, err)
-		}
-		n.mu.Lock()
-		n.last = ftpconn.Entry{}
-		n.mu.Unlock()
-	}
+	f.t.setDirTimeNow(n, at)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dirs[n] == d && len(d.files) == 0 { // else another time was set, or for more files
