@@ -79,6 +79,8 @@ func newRootCommand(arg0 string) *cobra.Command {
 // checkArgs wants a URL and a mountpoint, and doesn't quote the URL.
 func checkArgs(args []string) error {
 	switch {
+	case len(args) == 2 && strings.Contains(args[1], "://") && !strings.Contains(args[0], ":"):
+		return usageError{errors.New("the URL comes first: ftpfs URL MOUNTPOINT")}
 	case len(args) == 2:
 		return nil
 	case len(args) == 0:

@@ -266,7 +266,10 @@ func setDuration(lo time.Duration, field func(*settings) *time.Duration) func(*s
 	return func(s *settings, v string) error {
 		d, err := parseTime(v)
 		if err != nil || d < lo || d > 10*365*24*time.Hour {
-			return fmt.Errorf("write a time like 30s or 5m (at least %v)", lo)
+			if lo > 0 {
+				return fmt.Errorf("write a time like 30s or 5m (at least %v)", lo)
+			}
+			return errors.New("write a time like 30s or 5m, or 0")
 		}
 		*field(s) = d
 		return nil

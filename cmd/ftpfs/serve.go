@@ -106,6 +106,9 @@ func serveLogged(st *stage, log *slog.Logger, logFile *os.File) error {
 	return err
 }
 
+// sameSignal is how long after a signal another one is the same: timeout(1) and others send theirs to the process and to its group.
+const sameSignal = 500 * time.Millisecond
+
 // waitForEnd returns when the mount is gone, by whoever's hand. The first signal unmounts (a mount in use is detached and
 // serves those who use it to the end); the second returns at once, with an error.
 func waitForEnd(mountpoint string, m *site, gone <-chan struct{}, signals <-chan os.Signal, log *slog.Logger) error {
@@ -116,15 +119,20 @@ func waitForEnd(mountpoint string, m *site, gone <-chan struct{}, signals <-chan
 		log.Info("unmounting", "signal", sig.String())
 	}
 	go takeDown(mountpoint, m, gone, log)
-	select {
-	case <-gone:
-		return nil
-	case <-signals:
+	for first := time.Now(); ; {
+		select {
+		case <-gone:
+			return nil
+		case <-signals:
+			if time.Since(first) < sameSignal {
+				continue
+			}
+		}
 		_ = unmount(mountpoint, true)
 		if b := m.mounted.Backlog(); b.Files > 0 {
 			return fmt.Errorf("ended by a second signal; %s wait for the next mount of the same URL", countFiles(b.Files, b.Bytes))
 		}
-		return errors.New("ended by a second signal; what was being written is lost")
+		return errors.New("ended by a second signal; what was being written may be lost")
 	}
 }
 

@@ -181,6 +181,35 @@ func TestDemoAtATerminalEndsWhenUnmounted(t *testing.T) {
 	r.wantCode(exitOK)
 }
 
+// TestSignalThatComesTwiceIsOne sends a signal as timeout(1) does: to the process, and to its group.
+func TestSignalThatComesTwiceIsOne(t *testing.T) {
+	f := newFixture(t)
+	cmd, out, ended := f.start(f.urlWithPassword(), f.mnt)
+	file, err := os.Open(f.mnt + "/hello.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	_ = cmd.Process.Signal(syscall.SIGTERM) // two of one kind may arrive as one
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, mounted, _ := findMount(f.mnt); !mounted {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still mounted")
+		}
+	}
+	if _, err := io.ReadAll(file); err != nil {
+		t.Errorf("reading on: %v", err)
+	}
+	file.Close()
+	f.wantEnd(ended, true)
+	if strings.Contains(out.String(), "second signal") {
+		t.Errorf("%s", out)
+	}
+}
+
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	f := newFixture(t)
 	cmd, out, ended := f.start(f.urlWithPassword(), f.mnt)
@@ -198,6 +227,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			t.Fatal("still mounted")
 		}
 	}
+	time.Sleep(sameSignal) // after the first, which came before
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	f.wantEnd(ended, false)
 	if !strings.Contains(out.String(), "second signal") {
