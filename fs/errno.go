@@ -59,6 +59,9 @@ func errnoOf(err error) (errno syscall.Errno, lost bool) {
 	if e, ok := errnoOfNet(err); ok {
 		return e, true
 	}
+	if e, ok := errnoOfLocal(err); ok {
+		return e, true
+	}
 	for _, k := range errnoKinds[3:] {
 		if errors.Is(err, k.kind) {
 			return k.errno, k.errno == syscall.EIO || k.kind == ftpconn.ErrLogin
@@ -73,6 +76,21 @@ func errnoOf(err error) (errno syscall.Errno, lost bool) {
 		return syscall.ENOTSUP, true
 	case errors.As(err, &reply):
 		return errnoOfReply(reply), true
+	}
+	return syscall.EIO, true
+}
+
+// errnoOfLocal is for what the kernel said of a file on this machine's disk, as of a local copy: that it isn't there, or may not
+// be touched, says nothing of the one on the server. ok is false for an error of another kind.
+func errnoOfLocal(err error) (e syscall.Errno, ok bool) {
+	var local *fs.PathError
+	if !errors.As(err, &local) || !errors.As(local.Err, &e) {
+		return 0, false
+	}
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(local, e) {
+			return e, true
+		}
 	}
 	return syscall.EIO, true
 }

@@ -27,6 +27,10 @@ func TestErrnoOf(t *testing.T) {
 	}{
 		{nil, 0},
 		{fs.ErrNotExist, syscall.ENOENT},
+		{&fs.PathError{Op: "stat", Path: "/f", Err: fs.ErrNotExist}, syscall.ENOENT},
+		{fmt.Errorf("local copy: %w", &fs.PathError{Op: "openat", Path: "1", Err: syscall.ENOENT}), syscall.EIO},
+		{fmt.Errorf("local copy: %w", &fs.PathError{Op: "openat", Path: "1", Err: syscall.EACCES}), syscall.EIO},
+		{fmt.Errorf("local copy: %w", &fs.PathError{Op: "write", Path: "1", Err: syscall.ENOSPC}), syscall.ENOSPC},
 		{fs.ErrExist, syscall.EEXIST},
 		{fs.ErrPermission, syscall.EACCES},
 		{ftpconn.ErrNotEmpty, syscall.ENOTEMPTY},
