@@ -334,7 +334,8 @@ func TestListingFromBeforeDoesNotShowHiddenFiles(t *testing.T) {
 // what has the name then.
 func TestOpenWhileTheNameIsTakenAway(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, root *node) syscall.Errno{
-		"removed": func(t *testing.T, root *node) syscall.Errno { return root.Unlink(t.Context(), "f") },
+		"removed":  func(t *testing.T, root *node) syscall.Errno { return root.Unlink(t.Context(), "f") },
+		"replaced": func(t *testing.T, root *node) syscall.Errno { return root.Rename(t.Context(), "new", root, "f", 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newBlockSite(t, t.TempDir(), newBlocks(t, ""))

@@ -98,7 +98,7 @@ func (n *node) movedFrom(ctx context.Context, p string, since int64, err error) 
 // dirMovedFrom is movedFrom for a directory n, what isn't there being a name in it; since is what tree.dirRenames was: names that
 // don't exist are asked for all the time, and files renamed.
 func (n *node) dirMovedFrom(ctx context.Context, p string, since int64, err error) bool {
-	if !notThere(err) {
+	if !notThere(err) && !errors.Is(err, fs.ErrPermission) {
 		return false
 	}
 	now, err := n.settledPath(ctx)

@@ -81,6 +81,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent fusefs.InodeEm
 			err = n.t.remote.Rename(c, src, dst)
 		}
 	default:
+		if target != source {
+			defer target.leave()()
+		}
 		err = n.t.replace(c, src, dst, source, target, to)
 	}
 	if err == nil {
@@ -128,6 +131,7 @@ func (t *tree) replace(ctx context.Context, src, dst string, source, target, dir
 	}
 	f := target.file()
 	if f == nil {
+		target.goes()
 		return t.renameOver(ctx, src, dst, source)
 	}
 	// An upload that is running would bring the old content back under the new file's name.
@@ -153,6 +157,7 @@ func (t *tree) replace(ctx context.Context, src, dst string, source, target, dir
 			t.note(p) // it has no name to go back to any more
 		}
 	} else {
+		target.goes()
 		err = t.renameOver(ctx, src, dst, source)
 	}
 	if err != nil {
