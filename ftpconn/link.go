@@ -43,9 +43,10 @@ type call struct {
 	cmd      string // as it may be logged
 	transfer bool   // a 1yz reply comes before the final one
 	replies  chan reply
-	onFinal  func(reply)  // called by the reader before the final reply is handed on; must not block
-	onLine   func(string) // takes the inner lines of a 2yz reply, by the reader, in place of reply.lines
-	moved    atomic.Int64 // lines given to onLine: a long reply that goes on is not silence
+	onFinal  func(reply)   // called by the reader before the final reply is handed on; must not block
+	onLine   func(string)  // takes the inner lines of a 2yz reply, by the reader, in place of reply.lines
+	moved    atomic.Int64  // lines given to onLine: a long reply that goes on is not silence
+	over     chan struct{} // closed when the final reply has come; nil if nothing waits for that
 
 	// Guarded by link.mu.
 	begun    bool // a 1yz reply was handed on
@@ -81,7 +82,11 @@ type link struct {
 	forgetful atomic.Bool // what the server did not find it may miss for a while: denied tells what
 	denied    denied
 
-	wmu sync.Mutex // orders writes with the queue
+	// portsFirst: the server replies to EPRT and PORT when it has connected, and to what comes behind them before that (pyftpdlib 1.5.7).
+	portsFirst atomic.Bool
+
+	wmu  sync.Mutex // orders writes with the queue
+	port *call      // such an EPRT or PORT, behind which nothing may be sent yet; guarded by wmu
 
 	mu        sync.Mutex // guards the following
 	queue     []*call
@@ -152,12 +157,26 @@ func (l *link) dispatch(r reply) {
 		c.onFinal(r)
 	}
 	c.replies <- r
+	if c.over != nil {
+		close(c.over)
+	}
 }
 
 // send writes the commands in one packet and queues a call for each.
 func (l *link) send(calls []*call, lines []string) error {
 	l.wmu.Lock()
 	defer l.wmu.Unlock()
+	if l.port != nil {
+		select {
+		case <-l.port.over:
+		case <-l.done:
+		}
+		l.port = nil
+	}
+	if last := calls[len(calls)-1]; l.portsFirst.Load() && (strings.HasPrefix(last.cmd, "EPRT ") || strings.HasPrefix(last.cmd, "PORT ")) {
+		last.over = make(chan struct{})
+		l.port = last
+	}
 	if l.forgetful.Load() {
 		if first := l.denied.again(lines); len(first) > 0 { // their replies are for nobody
 			calls, lines = append(newCalls(first), calls...), append(first, lines...)

@@ -1,6 +1,7 @@
 package ftpconn
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -134,5 +135,59 @@ func TestPasswordsAreRedacted(t *testing.T) {
 		if got := redact(cmd); got != want {
 			t.Errorf("%s: %s", cmd, got)
 		}
+	}
+}
+
+// pyftpdlib 1.5.7 connects before it replies to EPRT, and meanwhile does what comes behind it, and replies to that.
+func TestNothingIsSentBehindAnOpenEPRT(t *testing.T) {
+	l, server := pipeLink(t)
+	l.portsFirst.Store(true)
+	l.start()
+	lines := make(chan string, 4)
+	go func() {
+		for b := bufio.NewReader(server); ; {
+			line, err := b.ReadString('\n')
+			if err != nil {
+				close(lines)
+				return
+			}
+			lines <- strings.TrimSpace(line)
+		}
+	}()
+	send := func(cmd string) *call {
+		c := newCall(cmd)
+		if err := l.send([]*call{c}, []string{cmd}); err != nil {
+			t.Error(err)
+		}
+		return c
+	}
+	port := send("EPRT |1|127.0.0.1|1|")
+	if got := <-lines; got != "EPRT |1|127.0.0.1|1|" {
+		t.Fatalf("sent %q", got)
+	}
+	sent := make(chan *call)
+	go func() { sent <- send("NOOP") }()
+	select {
+	case got := <-lines:
+		t.Errorf("%q was sent before the reply", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	io.WriteString(server, "425 no\r\n")
+	if got := <-lines; got != "NOOP" {
+		t.Errorf("sent %q", got)
+	}
+	noop := <-sent
+	io.WriteString(server, "200 ok\r\n")
+	for c, want := range map[*call]int{port: 425, noop: 200} {
+		if r, err := l.wait(t.Context(), c, 0); err != nil || r.code != want {
+			t.Errorf("%s: %d %v, want %d", c.cmd, r.code, err, want)
+		}
+	}
+	// Nor does one that never comes hold anybody up for longer than the connection lives.
+	send("PORT 127,0,0,1,0,1")
+	<-lines
+	go l.fail(io.EOF)
+	if err := l.send([]*call{newCall("NOOP")}, []string{"NOOP"}); err == nil {
+		t.Error("sent behind the end")
 	}
 }

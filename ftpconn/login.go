@@ -212,6 +212,7 @@ func (c *Conn) login(greeting reply, addr string) error {
 	proftpd := s.proftpd()
 	c.l.telnet.Store(proftpd || s.telnet())
 	c.l.forgetful.Store(proftpd)
+	c.l.portsFirst.Store(s.isPyftpdlib())
 	if first {
 		return c.probe()
 	}

@@ -13,7 +13,7 @@ import (
 
 // startTimeout is how long a server may take to listen: pyftpdlib needs half a second of an idle
 // machine, and tests share theirs.
-const startTimeout = 30 * time.Second
+const startTimeout = 2 * time.Minute
 
 // supervise runs "$@" in a process group of its own and kills the group when its input ends,
 // which it does in whatever way the test process ends. (PR_SET_PDEATHSIG doesn't do: a process
