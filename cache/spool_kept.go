@@ -39,6 +39,12 @@ func (f *SpoolFile) Keep(name string) (string, error) {
 // LocalPath is where the local copy is on this machine, for messages.
 func (f *SpoolFile) LocalPath() string { return path.Join(f.spool.dir, f.local) }
 
+// IsRemoved says that somebody took the local copy away: what it has goes with the process.
+func (f *SpoolFile) IsRemoved() bool {
+	_, err := f.spool.own.root.Lstat(f.local)
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // keep gives the local copy of f another name.
 func (s *Spool) keep(f *SpoolFile, name string) (string, error) {
 	if err := f.Sync(); err != nil {

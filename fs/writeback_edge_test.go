@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -470,4 +471,29 @@ func TestHandleOfWhatWasPutBeside(t *testing.T) {
 	must(t, h.Close())
 	s.settled(t)
 	s.onServer(t, "f", "theirs, longer")
+}
+
+// What is said of files that wait has to be true: people remove caches.
+func TestUnmountSaysWhatIsLostWithTheSpool(t *testing.T) {
+	needFUSE(t)
+	remote, spoolDir, mnt, log := newDirRemote(t.TempDir()), t.TempDir(), t.TempDir(), testLog(t)
+	remote.hold = func(context.Context) error { return fmt.Errorf("gone: %w", ftpconn.ErrConnLost) }
+	spool, err := cache.OpenSpool(spoolDir, 0, log)
+	must(t, err)
+	m, err := Mount(mnt, remote, spool, Options{TTL: time.Minute, Logger: log, Source: "ftp://test/", SpoolDir: spoolDir, Writeback: true, Site: "test"})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(mnt, "lost"), []byte("content"), 0o644))
+	list, err := filepath.Glob(spoolDir + "/*")
+	must(t, err)
+	for _, dir := range list {
+		must(t, os.RemoveAll(dir))
+	}
+	must(t, m.Unmount())
+	err = m.PendingErr()
+	for _, want := range []string{"files are lost", "/lost:"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("unmount: %v, want %q", err, want)
+		}
+	}
+	_ = spool.Close()
 }

@@ -16,19 +16,33 @@ func (t *tree) leave(left []leftFile) {
 	if len(left) == 0 {
 		return
 	}
-	const most = 10
-	var why []error
-	for _, l := range left[:min(len(left), most)] {
-		why = append(why, fmt.Errorf("%s: %w", l.f.n.shownPath(), l.err))
+	var waiting, lost []error
+	for _, l := range left {
+		why := fmt.Errorf("%s: %w", l.f.n.shownPath(), l.err)
+		if copy := l.f.localCopy(); copy != nil && copy.IsRemoved() {
+			lost = append(lost, why)
+		} else {
+			waiting = append(waiting, why)
+		}
 	}
-	if len(left) > most {
-		why = append(why, fmt.Errorf("and %d more", len(left)-most))
-	}
-	err := fmt.Errorf("files wait in %s, and the next mount of the same URL sends them: %w", t.opt.SpoolDir, errors.Join(why...))
-	t.log.Error("unmounted before everything was uploaded", "files", len(left), "dir", t.opt.SpoolDir)
+	t.log.Error("unmounted before everything was uploaded", "files", len(left), "lost", len(lost), "dir", t.opt.SpoolDir)
 	t.pendingMu.Lock()
 	defer t.pendingMu.Unlock()
-	t.pending = append(t.pending, err)
+	if len(waiting) > 0 {
+		t.pending = append(t.pending, fmt.Errorf("files wait in %s, and the next mount of the same URL sends them: %w", t.opt.SpoolDir, some(waiting)))
+	}
+	if len(lost) > 0 {
+		t.pending = append(t.pending, fmt.Errorf("files are lost, because what waited in %s was removed: %w", t.opt.SpoolDir, some(lost)))
+	}
+}
+
+// some is errors in one, the first ten of many.
+func some(errs []error) error {
+	const most = 10
+	if over := len(errs) - most; over > 0 {
+		errs = append(errs[:most:most], fmt.Errorf("and %d more", over))
+	}
+	return errors.Join(errs...)
 }
 
 // resume takes over what earlier mounts of this site left, before anybody can look.
