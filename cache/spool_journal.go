@@ -2,20 +2,14 @@ package cache
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
-
-	"ftpfs/ftpconn"
 )
 
 // journalFile lies in a Spool's own directory, beside the local copies that it is about. It is made with the first entry. Its lines
@@ -30,37 +24,6 @@ const journalFile = "journal"
 
 // compactFrom is how many bytes of superseded lines a journal may hold beside as many of live ones.
 const compactFrom = 1 << 20
-
-// Pending is what is to be known of a local copy that waits for its upload, for a process that has nothing else.
-type Pending struct {
-	Site string // which it belongs to, as for OpenAttrs
-	Path string // on the site; any bytes
-
-	Created  bool // the server had no file of this name
-	Replaces bool // it was renamed over the server's file, which is replaced by it, and not written to
-	Patched  bool // the server's file may have some of the changes, put into it
-	Appends  bool // all that is new was written behind the end, and belongs behind whatever is there
-	// The server's file that the content is based on, or that it replaces: size in bytes (-1 not known), time (zero not known) and
-	// what that was rounded to.
-	ServerSize      int64
-	ServerTime      time.Time
-	ServerPrecision time.Duration
-
-	Mode    uint32    // to be set behind the upload, if HasMode
-	HasMode bool      // likewise
-	SetTime time.Time // to be set behind the upload, zero for none
-	ModTime time.Time // when it was written last
-	Closed  time.Time // when its upload was put off
-	DirTime time.Time // that its directory is to have behind the upload, zero for any
-
-	Shape Shape // filled in by SpoolFile.Journal
-}
-
-// Shape is how much of a local copy there is (see SpoolFile).
-type Shape struct {
-	Size, Base, Server int64
-	Known, Dirty       []Range
-}
 
 // journal is the journal of one Spool.
 type journal struct {
@@ -77,38 +40,6 @@ type journal struct {
 	named  bool   // since the last sync a copy came in whose name may not be on the disk
 	failed error  // what the disk failed in: nothing after it is certain
 	cut    bool   // the last line may be a part
-}
-
-// pendingLine is a Pending as it is written: JSON has no strings of any bytes.
-type pendingLine struct {
-	Pending
-	Copy       string
-	QuotedPath string
-}
-
-func encodePending(copy string, p Pending) (string, error) {
-	line := pendingLine{p, copy, strconv.Quote(p.Path)}
-	line.Path = ""
-	text, err := json.Marshal(line)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("+%08x %s\n", crc32.ChecksumIEEE(text), text), nil
-}
-
-// decodePending returns a line's Pending and the name of its copy; false for a line that is damaged.
-func decodePending(line string) (copy string, p Pending, ok bool) {
-	sum, text, _ := strings.Cut(strings.TrimPrefix(line, "+"), " ")
-	if want, err := strconv.ParseUint(sum, 16, 32); err != nil || uint32(want) != crc32.ChecksumIEEE([]byte(text)) {
-		return "", p, false
-	}
-	var l pendingLine
-	if json.Unmarshal([]byte(text), &l) != nil {
-		return "", p, false
-	}
-	var err error
-	l.Path, err = strconv.Unquote(l.QuotedPath)
-	return l.Copy, l.Pending, err == nil && strings.HasPrefix(l.Path, "/") && l.Copy == path.Base(l.Copy) && l.Copy != journalFile
 }
 
 // put writes a line for a copy and, with durable, returns when it is safe on the disk.
@@ -388,18 +319,3 @@ func (f *SpoolFile) Unjournal() {
 
 // Journaled says that the local copy would outlive this process.
 func (f *SpoolFile) Journaled() bool { return f.spool.journal.has(path.Base(f.local)) }
-
-// Resumed is a local copy that a mount left which crashed, or couldn't reach its server any more.
-type Resumed struct {
-	Pending
-	File *SpoolFile
-	// Torn says that it was being changed when that mount ended: it is what had reached the disk. Cut says that it is less than what
-	// was closed.
-	Torn, Cut bool
-}
-
-// Entry returns the server's file that the content is based on.
-func (p Pending) Entry() ftpconn.Entry {
-	return ftpconn.Entry{Name: path.Base(p.Path), Type: ftpconn.File, Size: p.ServerSize, ModTime: p.ServerTime,
-		ModPrecision: p.ServerPrecision, UID: -1, GID: -1}
-}

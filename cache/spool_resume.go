@@ -11,6 +11,15 @@ import (
 	"syscall"
 )
 
+// Resumed is a local copy that a mount left which crashed, or couldn't reach its server any more.
+type Resumed struct {
+	Pending
+	File *SpoolFile
+	// Torn says that it was being changed when that mount ended: it is what had reached the disk. Cut says that it is less than what
+	// was closed.
+	Torn, Cut bool
+}
+
 // Resume takes over what mounts of site that are no longer alive have in their journals, the first that was closed first: the copies
 // are this Spool's from then on, and in its journal. An error may come along with some of it: what could not be taken over stays where
 // it is.

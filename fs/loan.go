@@ -9,14 +9,6 @@ import (
 // lendFrom is how many bytes a read has to be of for its bytes to be lent; fewer are copied.
 const lendFrom = 32 << 10
 
-// chunk is a buffer of a stream, by whose mutex it is guarded. What has come to it doesn't change while it is lent.
-type chunk struct {
-	data  []byte
-	taken int  // bytes of it that reads had, some maybe twice
-	lent  int  // loans that it is in
-	gone  bool // the stream is done with it
-}
-
 // loan is the answer to a read where it is, in the chunks of a stream, so that the kernel copies it from there. It is
 // given back by Done. The zero loan has nothing.
 type loan struct {

@@ -173,8 +173,8 @@ func (n *node) move() (end func(to *place)) {
 	}
 }
 
-// beginMove is for renames that the server makes (renameLater has the others). It brings what is not uploaded of a node, and of what is below it, to the server, and marks it as being renamed:
-// when it returns no upload is running, and none begins before the end.
+// beginMove is for renames that the server makes (renameLater has the others). It brings what is not uploaded of a node, and of what is
+// below it, to the server, and marks it as being renamed: when it returns no upload is running, and none begins before the end.
 func (t *tree) beginMove(ctx context.Context, n *node) (end func(to *place), err error) {
 	if n == nil {
 		return func(*place) {}, nil
