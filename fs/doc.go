@@ -11,7 +11,7 @@
 //     taken up where it broke if the version is the same, and reading fails with ESTALE from then on if it
 //     isn't. So does a read elsewhere in a large file that needs a download of its own: with a server that tells times (MDTM)
 //     each one asks for the time first, in the same packet. A file that grew behind an end that was read, or in which what was
-//     read last still stands, is taken for one that was appended to (tail -f). Bytes that did not come are an error, never zeros and
+//     read first and last still stands, is taken for one that was appended to (tail -f). Bytes that did not come are an error, never zeros and
 //     never a short file.
 //   - readdir of a huge directory (from some 4,000 entries on) gives names while the listing arrives, and fails where
 //     one broke off. Its times are as coarse as the listing's, and of one pass over more than 100,000 entries the

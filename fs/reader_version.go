@@ -67,7 +67,7 @@ func (r *reader) recheck(ctx context.Context, s *source, pos int64, err error) e
 // compare asks for the file's entry, not older than maxAge, and returns ErrStale if it is of another
 // version. Two changes are taken for the same file: one that ended where the only download so far ended, because
 // the size was out of date from the start; and growth, as of a log, behind an end that was read already, or where what was read
-// last still stands.
+// first and last still stands.
 func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, broke error) error {
 	since := r.n.t.renames.Load()
 	p, err := r.n.path()

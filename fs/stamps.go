@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"time"
 
 	"ftpfs/ftpconn"
@@ -17,7 +16,7 @@ import (
 // errStamp ends a download before which the server told another time of the file than it should have.
 var errStamp = errors.New("the file has another time on the server by now")
 
-// sampleSize is how much is remembered of what was read last, in bytes: what grew has it still, another file of the
+// sampleSize is how much is remembered of what was read first and last, in bytes: what grew has it still, another file of the
 // name hasn't.
 const sampleSize = 512
 
@@ -27,8 +26,13 @@ type stamps struct {
 	odd   bool          // its time isn't the one of the listing, of the same version
 	moved bool          // a later one had another, and nobody has looked why yet
 
-	last   []byte // the end of what was read last
-	lastAt int64
+	first, last sample // of what was read first, and last
+}
+
+// sample is what was read somewhere.
+type sample struct {
+	data []byte
+	off  int64
 }
 
 // beginning is that of a download of p.
@@ -59,29 +63,42 @@ func (r *reader) beginning(p string, small bool) beginning {
 
 // rememberLocked takes note of what was read at off.
 func (r *reader) rememberLocked(off int64, p []byte) {
+	if r.first.data == nil {
+		r.first = sample{bytes.Clone(p[:min(len(p), sampleSize)]), off}
+	}
 	end := p[max(0, len(p)-sampleSize):]
-	r.last, r.lastAt = append(r.last[:0], end...), off+int64(len(p)-len(end))
+	r.last = sample{append(r.last.data[:0], end...), off + int64(len(p)-len(end))}
 }
 
 // extended says that the file at p, which is of version now, has grown behind what the reader knows of it.
 func (r *reader) extended(ctx context.Context, p string, now version) (bool, error) {
 	r.mu.Lock()
-	want, at := slices.Clone(r.last), r.lastAt
+	first, last := r.first, sample{bytes.Clone(r.last.data), r.last.off}
 	grown := r.ver.size >= 0 && now.size > r.ver.size && !r.atEnd
 	r.mu.Unlock()
-	if !grown || len(want) == 0 {
+	if !grown || len(first.data) == 0 {
 		return false, nil
 	}
-	d, err := r.n.t.remote.Retrieve(ctx, p, at)
+	for _, s := range []sample{first, last} {
+		if same, err := r.stillHas(ctx, p, s); !same || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// stillHas says that the file at p has on the server what was read of it.
+func (r *reader) stillHas(ctx context.Context, p string, s sample) (bool, error) {
+	d, err := r.n.t.remote.Retrieve(ctx, p, s.off)
 	if err != nil {
 		return false, err
 	}
 	defer d.Close()
-	got := make([]byte, len(want))
+	got := make([]byte, len(s.data))
 	if _, err := io.ReadFull(d, got); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, err
 	}
-	return bytes.Equal(got, want), nil
+	return bytes.Equal(got, s.data), nil
 }
 
 // retimed takes note that this mount gives the file another time, or has given it.

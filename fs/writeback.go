@@ -178,6 +178,9 @@ func (f *file) deliver(ctx context.Context) error {
 			if !f.unjournal(copy, true) { // written meanwhile
 				continue
 			}
+			if f.owesDir() { // noted in between
+				f.settleDir()
+			}
 			f.retire()
 			return nil
 		case f.away: // about to lose its name; if it doesn't, it is queued again

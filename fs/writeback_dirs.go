@@ -43,8 +43,25 @@ func (t *tree) setDirTime(n *node, at time.Time) {
 	}
 	t.later.noteDirTime(n, at, inside...)
 	for _, f := range inside {
-		f.touched()
+		f.mu.Lock()
+		ended := !f.behind // meanwhile, and maybe before it was noted
+		if ended {
+			f.dirTime = at
+		}
+		f.mu.Unlock()
+		if ended {
+			f.settleDir()
+		} else {
+			f.touched()
+		}
 	}
+}
+
+// owesDir says that a time is noted for the directory of f.
+func (f *file) owesDir() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.dirTime.IsZero()
 }
 
 // setDirTimeNow sets the time of directory n on the server. The directory may be renamed meanwhile: that waits for the uploads alone.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -496,4 +497,46 @@ func TestUnmountSaysWhatIsLostWithTheSpool(t *testing.T) {
 		}
 	}
 	_ = spool.Close()
+}
+
+// A time that is set on a directory in the moment in which an upload into it ends is the directory's afterwards.
+func TestDirectorysTimeSetWhileAnUploadEnds(t *testing.T) {
+	s := newLateSite(t)
+	s.gate.open(nil)
+	at := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			dir := fmt.Sprint("d", i)
+			for _, err := range []error{os.Mkdir(s.at(dir), 0o755), os.WriteFile(s.at(dir+"/f"), []byte("content"), 0o644), os.WriteFile(s.at(dir+"/g"), []byte("content"), 0o644)} {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+				if info, err := os.Stat(filepath.Join(s.dir, dir, "f")); err == nil && info.Size() > 0 {
+					break
+				}
+			}
+			time.Sleep(time.Duration(i) * 20 * time.Microsecond) // which moment it is
+			if err := os.Chtimes(s.at(dir), at, at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	waitFor(t, "the uploads", func() bool { return s.Backlog().Files == 0 })
+	for i := range 200 {
+		info, err := os.Stat(filepath.Join(s.dir, fmt.Sprint("d", i)))
+		must(t, err)
+		if !info.ModTime().Equal(at) {
+			t.Errorf("d%d has the time %v", i, info.ModTime())
+		}
+	}
+	s.t.later.mu.Lock()
+	defer s.t.later.mu.Unlock()
+	if n := len(s.t.later.dirs); n > 0 {
+		t.Errorf("%d directories' times are still to be set", n)
+	}
 }
