@@ -305,7 +305,7 @@ func (f *file) entry() ftpconn.Entry {
 	if f.copy != nil {
 		e.Size = f.copy.Size()
 	}
-	if f.isLocalLocked() && !f.mtime.IsZero() {
+	if (f.isLocalLocked() || e.ModTime.IsZero()) && !f.mtime.IsZero() { // an upload may have ended since somebody looked
 		e.ModTime, e.ModPrecision = f.mtime, time.Nanosecond
 	}
 	if !f.setTime.IsZero() {

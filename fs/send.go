@@ -325,11 +325,12 @@ func (u *upload) close(up ftpconn.Upload, p string) error {
 	defer f.mu.Unlock()
 	if set.HasMode {
 		f.hasMode = f.setMode != set.Mode
+		f.server.Mode, f.server.HasMode = uint16(set.Mode), true // as it is shown until the end of the upload
 		f.t.modeSet(p, set.Mode)
 	}
 	if !set.ModTime.IsZero() {
 		if f.setTime.Equal(set.ModTime) && u.copy.Version() == version { // what was written since is to have it, too
-			f.setTime = time.Time{}
+			f.setTime, f.mtime = time.Time{}, set.ModTime
 		}
 		f.t.timeSet(p, set.ModTime)
 		u.timed = true

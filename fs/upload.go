@@ -371,12 +371,16 @@ func (u *upload) attributes(ctx context.Context) error {
 	}
 	var errs []error
 	if hasMode {
-		if err := f.t.setMode(ctx, p, mode); err != nil {
+		err := f.t.setMode(ctx, p, mode)
+		if err != nil {
 			f.t.errno("chmod", p, err)
 			errs = append(errs, err)
 		}
 		f.mu.Lock()
 		f.hasMode = f.hasMode && f.setMode != mode
+		if err == nil { // it is shown until the end of the upload
+			f.server.Mode, f.server.HasMode = uint16(mode), true
+		}
 		f.mu.Unlock()
 	}
 	if !mtime.IsZero() {
@@ -386,7 +390,7 @@ func (u *upload) attributes(ctx context.Context) error {
 		}
 		f.mu.Lock()
 		if f.setTime.Equal(mtime) && u.copy.Version() == u.upTo {
-			f.setTime = time.Time{}
+			f.setTime, f.mtime = time.Time{}, mtime
 		}
 		f.server.ModTime, f.server.ModPrecision = time.Time{}, 0
 		f.mu.Unlock()

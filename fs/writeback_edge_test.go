@@ -540,3 +540,24 @@ func TestDirectorysTimeSetWhileAnUploadEnds(t *testing.T) {
 		t.Errorf("%d directories' times are still to be set", n)
 	}
 }
+
+// Mode and time of a file that is being uploaded are what was set, whatever of it the server has by then.
+func TestAttributesAreShownWhileTheyAreSet(t *testing.T) {
+	s := newLateSite(t)
+	s.put(t, "f", "old content")
+	must(t, os.Chmod(filepath.Join(s.dir, "f"), 0o644))
+	at := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.write(t, "f.tmp", "new content")
+	must(t, os.Chmod(s.at("f.tmp"), 0o600))
+	must(t, os.Chtimes(s.at("f.tmp"), at, at))
+	must(t, os.Rename(s.at("f.tmp"), s.at("f")))
+	s.gate.open(nil)
+	for done := false; !done; {
+		done = s.Backlog().Files == 0
+		info, err := os.Stat(s.at("f"))
+		must(t, err)
+		if info.Mode().Perm() != 0o600 || !info.ModTime().Equal(at) {
+			t.Fatalf("%v %v", info.Mode(), info.ModTime())
+		}
+	}
+}
