@@ -58,6 +58,7 @@ type file struct {
 	since    time.Time // of the first close that put an upload off, zero if none is
 	said     said      // in the journal
 	dirTime  time.Time // that its directory is to have in the end, zero for none
+	stirs    time.Time // when it last changed its directory without the server, zero for never
 	late     error     // why that upload failed, until somebody was told
 	replaces bool      // it was renamed over the server's file: to be replaced in one step
 	patched  bool      // some of the changes may have been put into the server's file

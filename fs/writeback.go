@@ -41,7 +41,7 @@ func (f *file) putOff(ctx context.Context) error {
 	}
 	f.n.pin()
 	if _, dir := f.n.Parent(); dir != nil && f.isCreated() {
-		nodeOf(dir).stirLater(time.Now())
+		f.stirLater(time.Now(), nodeOf(dir))
 	}
 	f.t.later.addClosed(f)
 	f.t.later.start(f.t)

@@ -10,12 +10,17 @@ import (
 // the files that were closed before (cp -a, tar, rsync do it in this order). So a time that is set on a directory in which files wait
 // for their upload is set again behind the last of them.
 
-// stirLater has directory n shown as changed at a moment at which the server wasn't told: rsync looks whether it has to set the time
-// again. It is so until something was uploaded into it, or a time is set.
-func (n *node) stirLater(at time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.stirredAt = at
+// stirLater has directories shown as changed at a moment at which the server wasn't told of it: rsync looks whether it has to set the
+// time again. It is so until the file, which did it, was uploaded, or a time is set.
+func (f *file) stirLater(at time.Time, dirs ...*node) {
+	f.mu.Lock()
+	f.stirs = at
+	f.mu.Unlock()
+	for _, n := range dirs {
+		n.mu.Lock()
+		n.stirredAt = at
+		n.mu.Unlock()
+	}
 }
 
 // dirTime is a time that a directory is to have in the end.
@@ -128,10 +133,15 @@ func (f *file) settleDir() {
 	f.mu.Lock()
 	noted := !f.dirTime.IsZero()
 	f.dirTime = time.Time{}
+	stirs := f.stirs
 	f.mu.Unlock()
 	_, parent := f.n.Parent()
-	if parent != nil {
-		nodeOf(parent).stirLater(time.Time{}) // the server knows of it
+	if n := nodeOf(parent); n != nil {
+		n.mu.Lock()
+		if !n.stirredAt.After(stirs) { // the server knows of it
+			n.stirredAt = time.Time{}
+		}
+		n.mu.Unlock()
 	}
 	if !noted || parent == nil {
 		return

@@ -561,3 +561,23 @@ func TestAttributesAreShownWhileTheyAreSet(t *testing.T) {
 		}
 	}
 }
+
+// A file that was uploaded before its turn ends its waiting when others have changed the directory again.
+func TestDirectoryStaysChangedUntilTheUpload(t *testing.T) {
+	s := newLateSite(t)
+	s.gate.open(nil)
+	at := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	must(t, os.Mkdir(s.at("d"), 0o755))
+	s.write(t, "d/first", "content")
+	must(t, os.Rename(s.at("d"), s.at("e"))) // which waits for the upload
+	s.gate.shut()
+	must(t, os.Chtimes(s.at("e"), at, at))
+	s.write(t, "e/tmp", "content")
+	must(t, os.Rename(s.at("e/tmp"), s.at("e/second")))
+	waitFor(t, "the first to be let go", func() bool { return len(s.t.files.list()) == 1 })
+	info, err := os.Stat(s.at("e"))
+	must(t, err)
+	if info.ModTime().Equal(at) {
+		t.Error("the directory is shown as if nothing had been made in it since its time was set")
+	}
+}

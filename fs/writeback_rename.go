@@ -36,8 +36,7 @@ func (t *tree) renameLater(ctx context.Context, source, target *node, src, dst s
 		giveBack()
 		return false
 	}
-	nodeOf(way.oldParent).stirLater(time.Now())
-	nodeOf(way.parent).stirLater(time.Now())
+	f.stirLater(time.Now(), nodeOf(way.oldParent), nodeOf(way.parent))
 	end(&way)      // from here on the journal's path is the file's
 	t.later.add(f) // if the server refused it under the old name
 	t.later.start(t)
