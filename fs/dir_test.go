@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -250,43 +248,6 @@ func TestNamesKeepTheirNumbersWhenTheKernelForgets(t *testing.T) {
 	}
 }
 
-// Git and backup programs take a file with another number for a changed one.
-func TestNamesHaveTheSameNumbersInTheNextMount(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o755))
-	names := []string{"a", "a/b", "a/f", "a/b/f", "f"}
-	for _, name := range names[2:] {
-		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
-	}
-	number := func(mnt, name string) uint64 {
-		var st syscall.Stat_t
-		must(t, syscall.Lstat(filepath.Join(mnt, name), &st))
-		return st.Ino
-	}
-	var before map[string]uint64
-	for range 2 {
-		mnt := t.TempDir()
-		mountRemote(t, mnt, newDirRemote(dir))
-		slices.Reverse(names) // whatever is looked at first
-		now := map[string]uint64{}
-		of := map[uint64]string{}
-		for _, name := range names {
-			n := number(mnt, name)
-			if other := of[n]; other != "" {
-				t.Errorf("%s and %s have one number", name, other)
-			}
-			now[name], of[n] = n, name
-			if n >= 1<<53 {
-				t.Errorf("%s has the number %d", name, n)
-			}
-		}
-		if before != nil && !maps.Equal(before, now) {
-			t.Errorf("numbers were %v and are %v", before, now)
-		}
-		before = now
-	}
-}
-
 func TestANameThatChangedHandsIsAnotherFile(t *testing.T) {
 	s := newSite(t)
 	log, old := s.put(t, "log", "old"), filepath.Join(s.mnt, "log.1")
@@ -305,5 +266,31 @@ func TestANameThatChangedHandsIsAnotherFile(t *testing.T) {
 	must(t, err)
 	if now, err := os.Stat(log); err != nil || os.SameFile(held, now) {
 		t.Errorf("the file that has the name now is the one that was removed (%v)", err)
+	}
+}
+
+// cp -r reads the files of a directory in the order of their numbers; what is fetched ahead is what comes next in the listing.
+func TestNumbersGoUpInTheOrderOfTheListing(t *testing.T) {
+	s := newSite(t)
+	must(t, os.Mkdir(filepath.Join(s.dir, "d"), 0o755))
+	for i := range 50 {
+		s.put(t, fmt.Sprintf("d/%x", i*7919%997), "")
+	}
+	d, err := os.Open(filepath.Join(s.mnt, "d"))
+	must(t, err)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	must(t, err)
+	last := uint64(0)
+	for _, name := range names {
+		var st syscall.Stat_t
+		must(t, syscall.Lstat(filepath.Join(s.mnt, "d", name), &st))
+		if st.Ino <= last {
+			t.Fatalf("%s has the number %d, behind %d", name, st.Ino, last)
+		}
+		last = st.Ino
+	}
+	if len(names) != 50 {
+		t.Errorf("%d names", len(names))
 	}
 }

@@ -16,8 +16,8 @@
 //   - readdir of a huge directory (from some 4,000 entries on) gives names while the listing arrives, and fails where
 //     one broke off. Its times are as coarse as the listing's, and of one pass over more than 100,000 entries the
 //     kernel keeps the last 32,000 nodes.
-//   - Inode numbers come from paths, the same in each mount; what is renamed through this one keeps its own until the mount's
-//     end (numbers.go).
+//   - A name keeps its inode number when the kernel forgets the node, and a file when it is renamed; other mounts have other numbers
+//     (numbers.go).
 //   - lstat() shows a file's time to the second where the server can tell it; a listing's coarser
 //     time isn't given to the kernel to keep.
 //

@@ -1,8 +1,6 @@
 package fs
 
 import (
-	"encoding/binary"
-	"hash/fnv"
 	"sync"
 	"weak"
 
@@ -10,26 +8,20 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// FTP has no inode numbers. A file's comes from its path, so that it is the same in the next mount: git and backup programs take a file
-// with another number for a changed one, and read it. What was renamed here keeps its own as long as the mount lives, and what then takes a
-// name that was another file's gets one that none has had. A name keeps its number when the kernel forgets the node, as it does when memory is
-// short: cp and others compare the file that they have opened with the one that they looked at before, and walkers of trees the
-// directories.
+// FTP has no inode numbers. A name keeps the one that it was shown with when the kernel forgets the node, as it does when memory is short:
+// cp and others compare the file that they have opened with the one that they looked at before, and walkers of trees the directories.
+// Numbers go up in the order of listings: cp -r reads a directory's files in the order of their numbers, and what is fetched ahead
+// is what comes next in the listing.
 
-// maxNumbers is how many names keep their numbers, those that were shown last, and how many are remembered to have changed hands.
+// maxNumbers is how many names keep their numbers, those that were shown last.
 const maxNumbers = 16 << 10
-
-// byPath is the lowest of the numbers that come from paths. They end below 1<<53, up to where a float64 is exact: scripts keep them
-// in one.
-const byPath = 1 << 52
 
 // numbers gives inodes their numbers.
 type numbers struct {
-	mu     sync.Mutex // guards following
-	last   uint64
-	nodes  uint64
-	seen   *simplelru.LRU[numbered, number]   // nil until there is one
-	passed *simplelru.LRU[numbered, struct{}] // names that were taken from a file here; likewise
+	mu    sync.Mutex // guards following
+	last  uint64
+	nodes uint64
+	seen  *simplelru.LRU[numbered, number] // nil until there is one
 }
 
 // numbered is a name in the directory of a number.
@@ -66,13 +58,7 @@ func (s *numbers) of(dir uint64, name string, mode uint32) uint64 {
 			return n.ino
 		}
 	}
-	if s.passed != nil && s.passed.Contains(numbered{dir, name}) {
-		return s.nextLocked()
-	}
-	h := fnv.New64a()
-	h.Write(binary.BigEndian.AppendUint64(nil, dir))
-	h.Write([]byte(name))
-	return byPath | h.Sum64()&(byPath-1)
+	return s.nextLocked()
 }
 
 // attr is what identifies a new inode with the number ino, 0 for one that no inode has had.
@@ -104,8 +90,4 @@ func (s *numbers) drop(dir uint64, name string) {
 	if s.seen != nil {
 		s.seen.Remove(numbered{dir, name})
 	}
-	if s.passed == nil {
-		s.passed, _ = simplelru.NewLRU[numbered, struct{}](maxNumbers, nil)
-	}
-	s.passed.Add(numbered{dir, name}, struct{}{})
 }
