@@ -308,32 +308,3 @@ func (u *upload) send(ctx context.Context, to store, st *cache.Stream) (done sen
 		}
 	}
 }
-
-// close ends an upload, together with the mode and time that were asked for while the file was written. What the server
-// didn't take of these stays for attributes.
-func (u *upload) close(up ftpconn.Upload, p string) error {
-	f := u.f
-	f.mu.Lock()
-	a := ftpconn.Attrs{Mode: f.setMode, HasMode: f.hasMode, ModTime: f.setTime, New: f.created}
-	version := u.copy.Version()
-	f.mu.Unlock()
-	set, err := ftpconn.CloseWith(up, a)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if set.HasMode {
-		f.hasMode = f.setMode != set.Mode
-		f.server.Mode, f.server.HasMode = uint16(set.Mode), true // as it is shown until the end of the upload
-		f.t.modeSet(p, set.Mode)
-	}
-	if !set.ModTime.IsZero() {
-		if f.setTime.Equal(set.ModTime) && u.copy.Version() == version { // what was written since is to have it, too
-			f.setTime, f.mtime = time.Time{}, set.ModTime
-		}
-		f.t.timeSet(p, set.ModTime)
-		u.timed = true
-	}
-	return nil
-}
