@@ -102,9 +102,22 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 		f.attr(&out.Attr)
 		return 0
 	}
-	since := n.t.renames.Load()
-	p, err := n.path()
-	if errors.Is(err, ftpconn.ErrStale) {
+	growing := false
+	e, p, err := n.own(ctx, func(p string) (e ftpconn.Entry, err error) {
+		growing = f != nil && f.wantsGrowth()
+		switch {
+		case growing:
+			e, err = n.t.fresh(ctx, p, time.Second)
+			if err == nil && coarse(e) {
+				e, err = n.t.exact(ctx, p)
+			}
+			return e, err
+		case n.IsDir() || n.Mode() == syscall.S_IFLNK:
+			return n.t.stat(ctx, p)
+		}
+		return n.t.exact(ctx, p)
+	})
+	if p == "" && errors.Is(err, ftpconn.ErrStale) {
 		n.mu.Lock()
 		last, gone := n.last, n.gone
 		n.mu.Unlock()
@@ -118,31 +131,14 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 			return 0
 		}
 	}
-	var e ftpconn.Entry
-	if err == nil {
-		switch {
-		case f != nil && f.wantsGrowth():
-			e, err = n.t.fresh(ctx, p, time.Second)
-			if err == nil && coarse(e) {
-				e, err = n.t.exact(ctx, p)
-			}
-			if err == nil {
-				f.grew(e)
-			}
-		case n.IsDir() || n.Mode() == syscall.S_IFLNK:
-			e, err = n.t.stat(ctx, p)
-		default:
-			e, err = n.t.exact(ctx, p)
-		}
-	}
-	if n.movedFrom(ctx, p, since, err) {
-		return n.getattr(ctx, out)
-	}
 	if err != nil {
 		return n.t.errno("getattr", n.shownPath(), err)
 	}
 	if typeBits(e.Type) != n.Mode()&syscall.S_IFMT {
 		return syscall.ESTALE // another kind of thing has the name now: the kernel looks it up again
+	}
+	if growing {
+		f.grew(e)
 	}
 	e = n.shown(p, n.refine(e))
 	n.t.attr(e, &out.Attr)

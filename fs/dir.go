@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+	"time"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -25,35 +26,77 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 }
 
 func (n *node) lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	since := n.t.dirRenames.Load()
-	p, err := n.childPath(name)
-	if err != nil {
-		return nil, n.t.errno("lookup", name, err)
+	for tries := 0; ; tries++ {
+		since := n.t.dirRenames.Load()
+		p, err := n.childPath(name)
+		if err != nil {
+			return nil, n.t.errno("lookup", name, err)
+		}
+		if n.t.hidden.has(name) {
+			return nil, syscall.ENOENT
+		}
+		known := n.GetChild(name)
+		if known != nil {
+			if f := nodeOf(known).local(); f != nil && !f.isGone() {
+				f.attr(&out.Attr)
+				out.SetEntryTimeout(n.t.kernelTTL)
+				return known, 0
+			}
+		}
+		e, err := n.t.stat(ctx, p)
+		if err == nil && e.Type == ftpconn.Unknown {
+			if better, err := n.t.exact(ctx, p); err == nil {
+				e = better
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+		case n.dirMovedFrom(ctx, path.Dir(p), since, err):
+			continue
+		case err == nil && tries < maxLookups && n.passes(ctx, name, p, nodeOf(known), tries):
+			continue
+		}
+		if err != nil {
+			return nil, n.t.errno("lookup", p, err)
+		}
+		e.Name = name
+		i := n.show(ctx, e, p, 0, out)
+		if !nodeOf(i).lookedUp(ctx, p) && tries < maxLookups {
+			continue
+		}
+		return i, 0
 	}
-	if n.t.hidden.has(name) {
-		return nil, syscall.ENOENT
+}
+
+// maxLookups is how often a name is looked up again because a file lost it meanwhile, and another may have got it.
+const maxLookups = 20
+
+// passes says that the server may have told of the file that gets the name from known, or that got it already: known being what the tree had
+// under it before the server was asked. It returns when there is a point in asking again.
+func (n *node) passes(ctx context.Context, name, p string, known *node, tries int) bool {
+	now := nodeOf(n.GetChild(name))
+	if now == known && (known == nil || known.keeps(p)) {
+		return false
 	}
-	if known := n.GetChild(name); known != nil {
-		if f := nodeOf(known).local(); f != nil && !f.isGone() {
-			f.attr(&out.Attr)
-			out.SetEntryTimeout(n.t.kernelTTL)
-			return known, 0
+	if known != nil {
+		known.mu.Lock()
+		leaving := known.leaving
+		known.mu.Unlock()
+		if leaving != nil {
+			select {
+			case <-leaving:
+			case <-ctx.Done():
+			}
+			return true
 		}
 	}
-	e, err := n.t.stat(ctx, p)
-	if n.dirMovedFrom(ctx, path.Dir(p), since, err) {
-		return n.lookup(ctx, name, out)
-	}
-	if err != nil {
-		return nil, n.t.errno("lookup", p, err)
-	}
-	if e.Type == ftpconn.Unknown {
-		if better, err := n.t.exact(ctx, p); err == nil {
-			e = better
+	if now == known { // the tree learns of it in a moment
+		select {
+		case <-time.After(time.Duration(tries) * 100 * time.Microsecond):
+		case <-ctx.Done():
 		}
 	}
-	e.Name = name
-	return n.show(ctx, e, p, 0, out), 0
+	return true
 }
 
 var _ = (fusefs.NodeOpendirHandler)((*node)(nil))

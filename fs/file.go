@@ -126,17 +126,14 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 				return nil, 0, n.t.errno("open", n.shownPath(), err)
 			}
 		}
+		n.opened(c.pid)
 		return h, h.f.pages(flags, fuse.FOPEN_KEEP_CACHE), 0
 	}
-	since := n.t.renames.Load()
-	p, err := n.path()
-	if err != nil {
-		return nil, 0, n.t.errno("open", "", err)
-	}
-	e, err := n.t.fresh(c, p, max(n.t.opt.TTL, 0))
+	e, p, err := n.own(c, func(p string) (ftpconn.Entry, error) { return n.t.fresh(c, p, max(n.t.opt.TTL, 0)) })
 	switch {
-	case n.movedFrom(c, p, since, err):
-		return n.Open(ctx, flags)
+	case err != nil && p == "":
+		n.missed(c.pid)
+		return nil, 0, n.t.errno("open", "", err)
 	case notThere(err):
 		return nil, 0, syscall.ESTALE // the kernel looks the name up again: another file may have it by now, or O_CREAT makes one
 	case err != nil:
@@ -165,6 +162,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint3
 		}
 		return n.Open(ctx, flags)
 	}
+	n.opened(c.pid)
 	h.f.follow(e)
 	if write {
 		n.t.ahead.forget(p)

@@ -57,6 +57,7 @@ type tree struct {
 	places       places
 	buffers      budget
 	doubtful     doubtful
+	missed       missed
 	ahead        *ahead
 	found        finding
 	renames      atomic.Int64   // that have ended

@@ -105,6 +105,29 @@ func (n *node) dirMovedFrom(ctx context.Context, p string, since int64, err erro
 	return err == nil && (now != p || n.t.dirRenames.Load() != since)
 }
 
+// own asks for n's entry by ask, which is given n's path, until the answer is certainly n's, and not that of a file which took the
+// name meanwhile. It returns the path too; without one, ErrStale and "".
+func (n *node) own(ctx context.Context, ask func(p string) (ftpconn.Entry, error)) (ftpconn.Entry, string, error) {
+	for {
+		since := n.t.renames.Load()
+		p, err := n.path()
+		if err != nil {
+			return ftpconn.Entry{}, "", err
+		}
+		e, err := ask(p)
+		switch {
+		case ctx.Err() != nil:
+			return e, p, err
+		case n.movedFrom(ctx, p, since, err):
+		case n.keeps(p):
+			return e, p, err
+		}
+		if err := n.awaitLeave(ctx); err != nil {
+			return e, p, err
+		}
+	}
+}
+
 // places makes that an upload takes its path, and that a rename begins, one after the other.
 type places struct {
 	mu      sync.Mutex // guards following and upload.placed

@@ -38,8 +38,11 @@ type node struct {
 	last ftpconn.Entry
 	// pages is the version of which the kernel may hold pages; zero if that isn't known.
 	pages version
-	// gone is set when this mount removed the name or put another file in its place.
+	// gone is set when this mount removed the name or put another file in its place, and was is the path that it had.
 	gone bool
+	was  string
+	// expected are the threads of which an OPEN is likely to come at once; each is closed when it has come. See expected.go.
+	expected map[uint32]chan struct{}
 	// hidden is the name beside its old one under which the server keeps an open file that lost its name, "" for
 	// none, and hiddenIn the directory. See hidden.go.
 	hidden   string

@@ -17,16 +17,12 @@ func (r *reader) end(ctx context.Context, pos int64) (bool, error) {
 		return false, nil
 	}
 	r.reached(pos)
-	p, err := r.n.path()
-	if err != nil {
-		return true, nil // removed: it won't grow
-	}
-	e, err := r.n.t.fresh(ctx, p, time.Second)
+	e, _, err := r.n.own(ctx, func(p string) (ftpconn.Entry, error) { return r.n.t.fresh(ctx, p, time.Second) })
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		return true, nil
+		return true, nil // what was removed won't grow
 	}
 	if e.Size > size {
 		r.adopt(versionOf(e))
@@ -69,15 +65,8 @@ func (r *reader) recheck(ctx context.Context, s *source, pos int64, err error) e
 // the size was out of date from the start; and growth, as of a log, behind an end that was read already, or where what was read
 // first and last still stands.
 func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, broke error) error {
-	since := r.n.t.renames.Load()
-	p, err := r.n.path()
-	if err != nil {
-		return err
-	}
-	e, err := r.n.t.fresh(ctx, p, maxAge)
+	e, p, err := r.n.own(ctx, func(p string) (ftpconn.Entry, error) { return r.n.t.fresh(ctx, p, maxAge) })
 	switch {
-	case r.n.movedFrom(ctx, p, since, err):
-		return r.compare(ctx, pos, maxAge, broke)
 	case notThere(err):
 		err = fmt.Errorf("%s was removed while it was read: %w", p, ftpconn.ErrStale)
 	case err != nil:

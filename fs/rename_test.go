@@ -282,3 +282,36 @@ func TestNothingVanishesWhileADirectoryIsRenamed(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// Each file is one line, repeated: whoever opened one reads that one to its end, whatever takes its name meanwhile.
+func TestAFileThatIsReplacedWhileItIsReadIsOneFile(t *testing.T) {
+	r := &lateRemote{newDirRemote(t.TempDir()), make(chan struct{})}
+	mnt := t.TempDir()
+	mountRemote(t, mnt, r, func(o *Options) { o.TTL = 0 })
+	content := func(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%03d\n", i), 1+i*37%3000) }
+	must(t, os.WriteFile(r.local("f"), content(0), 0o644))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				data, err := os.ReadFile(filepath.Join(mnt, "f"))
+				if err != nil || len(data) == 0 || len(data)%4 != 0 || !bytes.Equal(data, bytes.Repeat(data[:4], len(data)/4)) {
+					t.Errorf("%v: %d bytes that begin with %.10q and end with %.10q", err, len(data), data, data[max(0, len(data)-10):])
+					return
+				}
+			}
+		})
+	}
+	for i := range 120 {
+		must(t, os.WriteFile(filepath.Join(mnt, "new"), content(i), 0o644))
+		must(t, os.Rename(filepath.Join(mnt, "new"), filepath.Join(mnt, "f")))
+	}
+	close(stop)
+	wg.Wait()
+}

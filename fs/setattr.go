@@ -66,11 +66,8 @@ func (n *node) truncate(ctx context.Context, h *handle, size int64) error {
 	if f := n.local(); f != nil {
 		e = f.entry()
 	} else {
-		p, err := n.path()
-		if err != nil {
-			return err
-		}
-		if e, err = n.t.fresh(ctx, p, sureFor); err != nil {
+		var err error
+		if e, _, err = n.own(ctx, func(p string) (ftpconn.Entry, error) { return n.t.fresh(ctx, p, sureFor) }); err != nil {
 			return err
 		}
 		if surelyReadOnly(e) {

@@ -40,6 +40,7 @@ func (n *node) leave() (end func()) {
 	}
 	done := make(chan struct{})
 	n.mu.Lock()
+	n.awaitOpenLocked()
 	n.leaving = done
 	n.mu.Unlock()
 	return func() {
@@ -62,33 +63,45 @@ func (n *node) goes() {
 	n.mu.Unlock()
 }
 
-// has says that p is the node's path, and has been as long as there is no way to tell otherwise: what the server began to send from p
-// before is of this file.
-func (n *node) has(p string) bool {
+// keeps says that p is the node's path, and that nothing is on its way to the server that gives the name to another file.
+func (n *node) keeps(p string) bool {
 	n.mu.Lock()
 	going := n.going
 	n.mu.Unlock()
-	now, moving, err := n.trace()
-	return !going && moving == nil && err == nil && now == p
+	now, err := n.path()
+	return !going && err == nil && now == p
+}
+
+// has is keeps at a moment when no rename of the file is under way either: what the server began to send from p before is of this
+// file.
+func (n *node) has(p string) bool {
+	_, moving, err := n.trace()
+	return err == nil && moving == nil && n.keeps(p)
 }
 
 // awaitName returns when it is known which path a node has that is going or moving, with ErrStale if it has none.
 func (n *node) awaitName(ctx context.Context) error {
-	var leaving <-chan struct{}
-	n.mu.Lock()
-	if n.going {
-		leaving = n.leaving
-	}
-	n.mu.Unlock()
-	if leaving != nil {
-		select {
-		case <-leaving:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := n.awaitLeave(ctx); err != nil {
+		return err
 	}
 	_, err := n.settledPath(ctx)
 	return err
+}
+
+// awaitLeave returns when the removal of the name, or the rename over it, has ended of which the server was told.
+func (n *node) awaitLeave(ctx context.Context) error {
+	n.mu.Lock()
+	leaving, going := n.leaving, n.going
+	n.mu.Unlock()
+	if !going {
+		return nil
+	}
+	select {
+	case <-leaving:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // stays says that the handle that was just opened is of the file that has the path p, and will be known to whoever takes that name away.
@@ -169,7 +182,7 @@ func (n *node) vanish(p string) {
 	n.mu.Unlock()
 	last = n.t.overrides.apply(p, last)
 	n.mu.Lock()
-	n.last, n.gone = last, true
+	n.last, n.gone, n.was = last, true, p
 	f := n.open
 	n.mu.Unlock()
 	if f != nil {

@@ -53,14 +53,13 @@ func (f *file) writable(ctx context.Context) (*cache.SpoolFile, error) {
 	if c := f.writableNow(); c != nil {
 		return c, nil
 	}
-	p, err := f.n.settledPath(ctx)
-	if err != nil {
-		return nil, err
-	}
-	e, err := f.t.fresh(ctx, p, sureFor)
-	if err == nil && e.Size < 0 {
-		e, err = f.t.exact(ctx, p)
-	}
+	e, p, err := f.n.own(ctx, func(p string) (ftpconn.Entry, error) {
+		e, err := f.t.fresh(ctx, p, sureFor)
+		if err == nil && e.Size < 0 {
+			e, err = f.t.exact(ctx, p)
+		}
+		return e, err
+	})
 	switch {
 	case err != nil:
 		return nil, err
