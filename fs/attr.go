@@ -102,11 +102,9 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 		f.attr(&out.Attr)
 		return 0
 	}
-	growing := false
 	e, p, err := n.own(ctx, func(p string) (e ftpconn.Entry, err error) {
-		growing = f != nil && f.wantsGrowth()
 		switch {
-		case growing:
+		case f != nil && f.wantsGrowth():
 			e, err = n.t.fresh(ctx, p, time.Second)
 			if err == nil && coarse(e) {
 				e, err = n.t.exact(ctx, p)
@@ -136,9 +134,6 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 	}
 	if typeBits(e.Type) != n.Mode()&syscall.S_IFMT {
 		return syscall.ESTALE // another kind of thing has the name now: the kernel looks it up again
-	}
-	if growing {
-		f.grew(e)
 	}
 	e = n.shown(p, n.refine(e))
 	n.t.attr(e, &out.Attr)

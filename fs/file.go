@@ -346,8 +346,13 @@ func (h *handle) read(ctx context.Context, dest []byte, off int64, l *loan) (int
 	for {
 		copy := h.f.localCopy()
 		if copy == nil {
+			began := time.Now()
 			n, err := h.r.read(ctx, dest, off, l)
-			if err != nil && ctx.Err() == nil && h.f.localCopy() != nil { // made meanwhile, for a file that lost its name
+			again := err != nil && ctx.Err() == nil && h.f.localCopy() != nil // made meanwhile, for a file that lost its name
+			if err == nil && n < len(dest) {
+				again, err = h.r.outgrown(ctx, off+int64(n), began)
+			}
+			if again {
 				l.Done()
 				continue
 			}

@@ -14,17 +14,6 @@ func (f *file) wantsGrowth() bool {
 	return false
 }
 
-// grew tells the readers that are at the end that there is more.
-func (f *file) grew(e ftpconn.Entry) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for h := range f.handles {
-		if h.r.hasReachedEnd() && e.Size > h.r.size() {
-			h.r.adopt(versionOf(e))
-		}
-	}
-}
-
 // follow gives a clean local copy up if the server has another version by now.
 func (f *file) follow(e ftpconn.Entry) {
 	f.mu.Lock()

@@ -35,7 +35,8 @@ type node struct {
 	// open is the state that the open handles of a file share; nil when there are none.
 	open *file
 	// last is the entry that was shown to the kernel last, as the server has it.
-	last ftpconn.Entry
+	last    ftpconn.Entry
+	resized time.Time // when it got another size
 	// pages is the version of which the kernel may hold pages; zero if that isn't known.
 	pages version
 	// gone is set when this mount removed the name or put another file in its place, and was is the path that it had.
@@ -198,8 +199,22 @@ func (n *node) refine(e ftpconn.Entry) ftpconn.Entry {
 			e.ModTime, e.ModPrecision = n.last.ModTime, n.last.ModPrecision
 		}
 	}
+	if n.last.Type == ftpconn.File && n.last.Size != e.Size {
+		n.resized = time.Now()
+	}
 	n.last = e
 	return e
+}
+
+// shownSize is the size that the kernel was told of a file that has its name, and when it was told of a new one, if ever; -1 if that isn't
+// known.
+func (n *node) shownSize() (int64, time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone || n.last.Type != ftpconn.File {
+		return -1, time.Time{}
+	}
+	return n.last.Size, n.resized
 }
 
 // coarse says that an entry doesn't have the time, or the size, that lstat() is to show.

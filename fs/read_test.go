@@ -330,3 +330,45 @@ func (d *closingDownload) Close() error {
 	defer close(d.closed)
 	return d.Download.Close()
 }
+
+// What a download brings of an old version is not read up to the size of a new one that was shown while it was under way: there would be
+// zeros behind its end.
+func TestAFileThatOthersReplaceWhileItIsReadHasNoZeros(t *testing.T) {
+	for _, size := range []int{5, 3000, 100_000} {
+		s := mountSite(t, false, func(o *Options) { o.TTL = 0 })
+		p := s.put(t, "f", strings.Repeat("old\n", size/4))
+		var once sync.Once
+		shown := make(chan error, 1)
+		s.remote.set(func() {
+			s.remote.retrieved = func(_ string, d ftpconn.Download) ftpconn.Download {
+				once.Do(func() {
+					if err := os.WriteFile(filepath.Join(s.dir, "new"), []byte(strings.Repeat("new\n", 2*size)), 0o644); err != nil {
+						t.Error(err)
+					}
+					if err := os.Rename(filepath.Join(s.dir, "new"), filepath.Join(s.dir, "f")); err != nil {
+						t.Error(err)
+					}
+					asked := s.remote.count("Stat")
+					go func() {
+						_, err := os.Stat(p)
+						shown <- err
+					}()
+					for range 100 { // it can't end as long as the read holds the page
+						if s.remote.count("Stat") > asked {
+							break
+						}
+						time.Sleep(time.Millisecond)
+					}
+					time.Sleep(10 * time.Millisecond)
+				})
+				return d
+			}
+		})
+		data, err := os.ReadFile(p)
+		if err == nil && string(data) != strings.Repeat(string(data[:min(4, len(data))]), len(data)/4) || err != nil && !errors.Is(err, syscall.ESTALE) {
+			t.Errorf("%d bytes: %v, %d bytes that begin with %.10q and end with %.10q", size, err, len(data), data, data[max(0, len(data)-10):])
+		}
+		t.Logf("%d bytes: %v, %d bytes", size, err, len(data))
+		must(t, <-shown)
+	}
+}

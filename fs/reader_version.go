@@ -17,18 +17,55 @@ func (r *reader) end(ctx context.Context, pos int64) (bool, error) {
 		return false, nil
 	}
 	r.reached(pos)
-	e, _, err := r.n.own(ctx, func(p string) (ftpconn.Entry, error) { return r.n.t.fresh(ctx, p, time.Second) })
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		return true, nil // what was removed won't grow
+	e, p, err := r.n.own(ctx, func(p string) (ftpconn.Entry, error) { return r.n.t.fresh(ctx, p, time.Second) })
+	if err == nil {
+		_, err = r.grow(ctx, p, versionOf(e))
 	}
-	if e.Size > size {
-		r.adopt(versionOf(e))
-		return pos >= e.Size, nil
+	if err != nil && ctx.Err() != nil {
+		return false, ctx.Err()
 	}
-	return true, nil
+	return pos >= r.size(), nil // what was removed won't grow
+}
+
+// surelyTold is how long after it was shown a size may not have been taken up by the kernel yet.
+const surelyTold = 200 * time.Millisecond
+
+// outgrown says that there is more behind end, where a read that began at a certain time came to the end of the file. If the kernel is told
+// of a larger size while it waits for what is read, it takes what isn't filled for zeros: so that is ErrStale where the larger file is
+// another one.
+func (r *reader) outgrown(ctx context.Context, end int64, began time.Time) (bool, error) {
+	shown, resized := r.n.shownSize()
+	if shown <= end || r.size() > end {
+		return false, nil
+	}
+	_, err := r.end(ctx, end)
+	switch {
+	case err != nil || r.size() > end:
+		return err == nil, err
+	case resized.After(began.Add(-surelyTold)):
+		return false, fmt.Errorf("%s changed while it was read: %w", r.n.shownPath(), ftpconn.ErrStale)
+	}
+	return false, nil
+}
+
+// grow goes on with version now of the file at p if that is this one with more behind it, and says whether it is. Another file that has the
+// name by now is none of this reader's business: all of its own was read.
+func (r *reader) grow(ctx context.Context, p string, now version) (bool, error) {
+	r.mu.Lock()
+	known := r.other == now
+	r.mu.Unlock()
+	if known {
+		return false, nil
+	}
+	more, err := r.extended(ctx, p, now)
+	if more {
+		r.adopt(now)
+	} else if err == nil {
+		r.mu.Lock()
+		r.other = now
+		r.mu.Unlock()
+	}
+	return more, err
 }
 
 // recheck looks whether the file is still the same after s, a download of it, broke at pos with err.
@@ -62,8 +99,7 @@ func (r *reader) recheck(ctx context.Context, s *source, pos int64, err error) e
 
 // compare asks for the file's entry, not older than maxAge, and returns ErrStale if it is of another
 // version. Two changes are taken for the same file: one that ended where the only download so far ended, because
-// the size was out of date from the start; and growth, as of a log, behind an end that was read already, or where what was read
-// first and last still stands.
+// the size was out of date from the start; and growth, as of a log, where what was read first and last still stands.
 func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, broke error) error {
 	e, p, err := r.n.own(ctx, func(p string) (ftpconn.Entry, error) { return r.n.t.fresh(ctx, p, maxAge) })
 	switch {
@@ -94,8 +130,6 @@ func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, b
 		}
 	case errors.Is(broke, errShort) && r.opened == 1 && now.size == pos:
 		r.ver = now
-	case r.atEnd && now.size > r.ver.size:
-		r.ver, r.stamp, r.moved = now, ftpconn.Stamp{}, false
 	default:
 		r.stale = fmt.Errorf("%s changed while it was read: %w", p, ftpconn.ErrStale)
 		return r.stale

@@ -27,6 +27,8 @@ type stamps struct {
 	moved bool          // a later one had another, and nobody has looked why yet
 
 	first, last sample // of what was read first, and last
+
+	other version // that is larger and no continuation of this one
 }
 
 // sample is what was read somewhere.
@@ -74,12 +76,16 @@ func (r *reader) rememberLocked(off int64, p []byte) {
 func (r *reader) extended(ctx context.Context, p string, now version) (bool, error) {
 	r.mu.Lock()
 	first, last := r.first, sample{bytes.Clone(r.last.data), r.last.off}
-	grown := r.ver.size >= 0 && now.size > r.ver.size && !r.atEnd
-	r.mu.Unlock()
-	if !grown || len(first.data) == 0 {
-		return false, nil
+	grown, empty := r.ver.size >= 0 && now.size > r.ver.size, r.ver.size == 0
+	samples := []sample{first, last}
+	if r.atEnd && last.off+int64(len(last.data)) == r.ver.size {
+		samples = samples[1:]
 	}
-	for _, s := range []sample{first, last} {
+	r.mu.Unlock()
+	if !grown || empty || len(first.data) == 0 {
+		return grown && empty, nil
+	}
+	for _, s := range samples {
 		if same, err := r.stillHas(ctx, p, s); !same || err != nil {
 			return false, err
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpfs/ftpconn/ftptest"
 )
 
@@ -112,5 +114,31 @@ func TestATimeThatIsSetHereIsNoOtherVersion(t *testing.T) {
 		must(t, os.Chtimes(filepath.Join(mnt, far.name), at, at))
 		far.reads(t, 3<<19)
 		far.reads(t, 1<<20)
+	})
+}
+
+// A time that is set behind changes which were put into the server's file is no sign of another file to those who have it open.
+func TestATimeSetBehindChangesIsKnownToReaders(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *ftptest.Server, mnt string) {
+		content := pattern(8 << 20)
+		s.WriteFile("f", content)
+		in, err := os.Open(filepath.Join(mnt, "f"))
+		must(t, err)
+		defer in.Close()
+		out, err := os.OpenFile(filepath.Join(mnt, "f"), os.O_RDWR, 0)
+		must(t, err)
+		defer out.Close()
+		_, err = out.WriteAt([]byte("changed"), 7<<20)
+		must(t, err)
+		copy(content[7<<20:], "changed")
+		old := unix.NsecToTimeval(farTime.UnixNano())
+		must(t, unix.Futimes(int(out.Fd()), []unix.Timeval{old, old}))
+		must(t, out.Close())
+		for _, off := range []int64{5 << 20, 1 << 20, 7 << 20, 3 << 20} {
+			got := make([]byte, 4096)
+			if _, err := in.ReadAt(got, off); err != nil || !bytes.Equal(got, content[off:off+4096]) {
+				t.Errorf("at %d: %v", off, err)
+			}
+		}
 	})
 }

@@ -69,7 +69,10 @@ func (u *upload) attributes(ctx context.Context) error {
 		f.mu.Unlock()
 	}
 	if !mtime.IsZero() {
-		if err := f.t.setTime(ctx, p, mtime); err != nil {
+		f.retimed()
+		err := f.t.setTime(ctx, p, mtime)
+		f.retimed()
+		if err != nil {
 			f.t.errno("utimens", p, err)
 			errs = append(errs, err)
 		}

@@ -150,6 +150,21 @@ func stress(t *testing.T, kind ftptest.Kind, set stressSet) {
 	ctx, cancel := context.WithTimeout(t.Context(), toolLimit)
 	defer cancel()
 	var ended sync.WaitGroup
+	type worker struct {
+		stressTask
+		name string
+	}
+	var workers []worker
+	for _, task := range stressTasks() {
+		for i := range 2 {
+			if i == 1 && !task.twice {
+				continue
+			}
+			name := strings.ReplaceAll(fmt.Sprintf("%s%d", task.name, i), " ", "-")
+			d.sh(`mkdir "$MNT/` + name + `"; mkdir -p "$TMP/l/` + name + `"`)
+			workers = append(workers, worker{task, name})
+		}
+	}
 	end := time.Now().Add(period)
 	stop := make(chan struct{})
 	var once sync.Once
@@ -161,28 +176,21 @@ func stress(t *testing.T, kind ftptest.Kind, set stressSet) {
 			return time.Now().After(end)
 		}
 	}
-	for _, task := range stressTasks() {
-		for i := range 2 {
-			if i == 1 && !task.twice {
-				continue
-			}
-			name := strings.ReplaceAll(fmt.Sprintf("%s%d", task.name, i), " ", "-")
-			d.sh(`mkdir "$MNT/` + name + `"; mkdir -p "$TMP/l/` + name + `"`)
-			ended.Go(func() {
-				rounds := 0
-				for ; !over(); rounds++ {
-					cmd := d.command(ctx, task.script)
-					cmd.Env = append(cmd.Env, "N="+d.mnt+"/"+name, "L="+local+"/l/"+name)
-					out, err := cmd.CombinedOutput()
-					if err != nil || len(out) > 0 {
-						t.Errorf("%s, round %d at %s: %v: %s", name, rounds, time.Now().UTC().Format("15:04:05.000"), err, out)
-						once.Do(func() { close(stop) })
-						return
-					}
+	for _, w := range workers {
+		ended.Go(func() {
+			rounds := 0
+			for ; rounds == 0 || !over(); rounds++ {
+				cmd := d.command(ctx, w.script)
+				cmd.Env = append(cmd.Env, "N="+d.mnt+"/"+w.name, "L="+local+"/l/"+w.name)
+				out, err := cmd.CombinedOutput()
+				if err != nil || len(out) > 0 {
+					t.Errorf("%s, round %d at %s: %v: %s", w.name, rounds, time.Now().UTC().Format("15:04:05.000"), err, out)
+					once.Do(func() { close(stop) })
+					return
 				}
-				t.Logf("%s: %d rounds", name, rounds)
-			})
-		}
+			}
+			t.Logf("%s: %d rounds", w.name, rounds)
+		})
 	}
 	// What the kernel does when memory is short.
 	tick := time.NewTicker(300 * time.Millisecond)
