@@ -147,7 +147,7 @@ func stress(t *testing.T, kind ftptest.Kind, set stressSet) {
 	d.tmp = local
 	d.sh(`cd "$TMP"; find static -printf '%P %y %s\n' | grep -v ' d ' | sort > list`)
 
-	ctx, cancel := context.WithTimeout(t.Context(), toolLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*toolLimit)
 	defer cancel()
 	var ended sync.WaitGroup
 	type worker struct {
