@@ -117,12 +117,15 @@ func (r *reader) compare(ctx context.Context, pos int64, maxAge time.Duration, b
 			return nil
 		}
 	}
+	patching := r.patching()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case err != nil:
 		r.stale = err
 		return err
+	case patching && now.size == r.ver.size:
+		r.moved = false
 	case r.ver.same(now) && !r.moved:
 		r.odd = r.odd || errors.Is(broke, errStamp)
 		if now.exact() && now.size == r.ver.size {
@@ -152,7 +155,8 @@ func (r *reader) outdated(err error) error {
 func (r *reader) adopt(v version) {
 	r.mu.Lock()
 	old := r.streams
-	r.ver, r.streams, r.checked, r.stale, r.stamp, r.moved = v, nil, time.Now(), nil, ftpconn.Stamp{}, false
+	r.ver, r.streams, r.checked, r.stale = v, nil, time.Now(), nil
+	r.unstampLocked()
 	r.mu.Unlock()
 	for _, s := range old {
 		r.retire(s)

@@ -118,7 +118,7 @@ func (r *reader) start(p string, since, pos, from int64) *source {
 	}
 	if src.stream == nil {
 		r.describeLocked(src, p, 0)
-		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, r.beginning(p, small), nil)
+		src.stream = openStream(r.n.t.ctx, r.n.t, p, from, limit, r.beginningLocked(p, small), nil)
 		if src.down {
 			src.stream.begunBelow(pos)
 		}

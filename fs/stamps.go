@@ -23,6 +23,7 @@ const sampleSize = 512
 // stamps is what a reader knows of its file from its downloads. Guarded by reader.mu.
 type stamps struct {
 	stamp ftpconn.Stamp // of the first download; zero: not known
+	known int           // counts how often the file was given another time by this mount
 	odd   bool          // its time isn't the one of the listing, of the same version
 	moved bool          // a later one had another, and nobody has looked why yet
 
@@ -37,18 +38,37 @@ type sample struct {
 	off  int64
 }
 
-// beginning is that of a download of p.
-func (r *reader) beginning(p string, small bool) beginning {
+// unstampLocked forgets what downloads said so far: this mount changes the file or its time, or has done so.
+func (r *reader) unstampLocked() {
+	r.stamp, r.moved = ftpconn.Stamp{}, false
+	r.known++
+}
+
+// patching says that changes are being put into the server's file, which gets another time by each.
+func (r *reader) patching() bool {
+	f := r.n.file()
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.patched
+}
+
+// beginningLocked is that of a download of p.
+func (r *reader) beginningLocked(p string, small bool) beginning {
+	known := r.known
 	return beginning{!small, func(now ftpconn.Stamp) error {
 		if !r.n.has(p) {
 			return errAway
 		}
-		if now.Text == "" {
+		if now.Text == "" || r.patching() {
 			return nil
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
+		case r.known != known:
 		case r.stamp.Text == now.Text:
 			r.checked = time.Now()
 		case r.stamp.Text != "":
@@ -113,7 +133,8 @@ func (f *file) retimed() {
 	defer f.mu.Unlock()
 	for _, r := range f.readersLocked() {
 		r.mu.Lock()
-		r.ver.time, r.stamp, r.moved = time.Time{}, ftpconn.Stamp{}, false
+		r.ver.time = time.Time{}
+		r.unstampLocked()
 		r.mu.Unlock()
 	}
 }

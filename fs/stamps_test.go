@@ -142,3 +142,41 @@ func TestATimeSetBehindChangesIsKnownToReaders(t *testing.T) {
 		}
 	})
 }
+
+// While changes are put into the server's file, a reader goes on with it: the times that it has meanwhile are this mount's doing.
+func TestReadingGoesOnWhileChangesArePutIntoAFile(t *testing.T) {
+	s := ftptest.Start(t, ftptest.ProFTPD, ftptest.Options{})
+	p, mnt := proxied(t, s)
+	const part = 128 << 10
+	content := pattern(64 * part)
+	s.WriteFile("f", content)
+	must(t, os.Chtimes(s.Path("f"), farTime, farTime))
+	in, err := os.Open(filepath.Join(mnt, "f"))
+	must(t, err)
+	defer in.Close()
+	out, err := os.OpenFile(filepath.Join(mnt, "f"), os.O_RDWR, 0)
+	must(t, err)
+	defer out.Close()
+	for i := range 8 {
+		off := (i + 1) * 7 * part
+		_, err = out.WriteAt([]byte("changed"), int64(off))
+		must(t, err)
+		copy(content[off:], "changed")
+	}
+	p.On("STOR").Delay(300 * time.Millisecond)
+	synced := make(chan error, 1)
+	go func() { synced <- out.Sync() }()
+	got := make([]byte, 4096)
+	for i := 0; ; i = (i + 29) % 64 {
+		select {
+		case err := <-synced:
+			must(t, err)
+			return
+		default:
+		}
+		if _, err := in.ReadAt(got, int64(i)*part); err != nil || !bytes.Equal(got, content[i*part:i*part+len(got)]) {
+			t.Fatalf("at %d: %v", i*part, err)
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+}
