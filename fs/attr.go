@@ -29,6 +29,17 @@ func typeBits(t ftpconn.Type) uint32 {
 	return syscall.S_IFREG
 }
 
+// entryType is what has these type bits.
+func entryType(mode uint32) ftpconn.Type {
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFDIR:
+		return ftpconn.Dir
+	case syscall.S_IFLNK:
+		return ftpconn.Symlink
+	}
+	return ftpconn.File
+}
+
 // attr fills out from an entry. The inode number is go-fuse's to set.
 func (t *tree) attr(e ftpconn.Entry, out *fuse.Attr) {
 	var perm uint32
@@ -123,7 +134,10 @@ func (n *node) getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 		case f != nil:
 			f.attr(&out.Attr)
 			return 0
-		case gone && last.Type != ftpconn.Unknown:
+		case gone:
+			if last.Type == ftpconn.Unknown { // nothing was asked since it was changed
+				last = ftpconn.Entry{Type: entryType(n.Mode()), ModTime: time.Now()}
+			}
 			n.t.attr(last, &out.Attr)
 			out.Nlink = 0
 			return 0

@@ -126,3 +126,22 @@ func TestAccessByModeBits(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsRemovedAndOpenHasAttributes(t *testing.T) {
+	s := newSite(t)
+	s.put(t, "f", "content")
+	must(t, os.Mkdir(filepath.Join(s.mnt, "d"), 0o755))
+	for _, name := range []string{"f", "d"} {
+		p := filepath.Join(s.mnt, name)
+		must(t, os.Chtimes(p, farTime, farTime)) // what is known of it is to be asked for again
+		f, err := os.Open(p)
+		must(t, err)
+		defer f.Close()
+		must(t, os.Chtimes(p, farTime, farTime))
+		must(t, os.Remove(p))
+		var st syscall.Stat_t
+		if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Nlink != 0 {
+			t.Errorf("%s: %v, %d links", name, err, st.Nlink)
+		}
+	}
+}
