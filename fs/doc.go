@@ -10,9 +10,11 @@
 //   - An open file is read as one version, told by size and modification time. A download that breaks is
 //     taken up where it broke if the version is the same, and reading fails with ESTALE from then on if it
 //     isn't. So does a read elsewhere in a large file that needs a download of its own: with a server that tells times (MDTM)
-//     each one asks for the time first, in the same packet. A file that grew behind an end that was read, or in which what was
-//     read first and last still stands, is taken for one that was appended to (tail -f). Bytes that did not come are an error, never zeros and
-//     never a short file.
+//     each one asks for the time first, in the same packet. A file that grew, and in which what was read first and last still
+//     stands, is taken for one that was appended to (tail -f); who had read it to the end when another took its place has read it
+//     all. Bytes that did not come are an error, never zeros and never a short file.
+//   - What the server says of a name is taken for that of the file which had it all the time: a rename or removal through this mount that
+//     is under way is waited for (node.own), and an open() that finds its file gone succeeds when the kernel tries again (expected.go).
 //   - readdir of a huge directory (from some 4,000 entries on) gives names while the listing arrives, and fails where
 //     one broke off. Its times are as coarse as the listing's, and of one pass over more than 100,000 entries the
 //     kernel keeps the last 32,000 nodes.
@@ -104,7 +106,7 @@
 //	reader.mu       a reader's downloads
 //	stream.mu       a download's buffer
 //	upload.mu       the progress of an upload
-//	writeback.mu, tree.pins, hidden.mu, overrides.mu, doubtful.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
+//	writeback.mu, tree.pins, hidden.mu, overrides.mu, doubtful.mu, missed.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
 // inode tree at the time of the call (node.path): no lock keeps them from changing. A rename waits for
