@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"ftpfs/ftpconn"
@@ -121,6 +122,7 @@ func (m *Meta) joinListLocked(ctx context.Context, dir, name string, since time.
 	return m.flyLocked(ctx, []flightKey{k}, func(ctx context.Context, f *flight) func() {
 		g := gathering{f: f}
 		err := g.ask(ctx, m.next, dir)
+		g.list = m.withoutPassing(f, g.list)
 		var l *listing
 		if err == nil && m.ttl > 0 {
 			l = g.listing()
@@ -141,6 +143,20 @@ func (m *Meta) joinListLocked(ctx context.Context, dir, name string, since time.
 			}
 		}
 	})
+}
+
+// withoutPassing takes out of a listing what the server shows of our own renames while they are under way: it would stay for a TTL.
+func (m *Meta) withoutPassing(f *flight, list []ftpconn.Entry) []ftpconn.Entry {
+	passing := func(e ftpconn.Entry) bool { return ftpconn.IsPassing(e.Name) }
+	if !slices.ContainsFunc(list, passing) {
+		return list
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.moving) == 0 && m.moved.Before(f.began) {
+		return list
+	}
+	return slices.DeleteFunc(list, passing)
 }
 
 // listLocked is awaitListLocked for the entries.

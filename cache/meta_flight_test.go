@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -464,5 +465,28 @@ func TestSlowListingEvictedMeanwhileIsNotStoredWithoutItsNotes(t *testing.T) {
 		g.release()
 		synctest.Wait()
 		w.missing("/d/a")
+	})
+}
+
+// Pure-FTPd shows a name of its own while it renames. A listing that is made meanwhile is without it, any other has what is there.
+func TestAListingDuringARenameIsWithoutItsPassingName(t *testing.T) {
+	const passing = ".pureftpd-rename.29494.1cd75eb6"
+	s := newSite("/d/", "/d/a", "/d/"+passing)
+	bubble(t, s, func(w *world) {
+		if got := w.names("/d"); !strings.Contains(got, passing) {
+			w.t.Errorf("what a crash left isn't shown: %q", got)
+		}
+		w.Forget("/d")
+		g := hold(s, "list /d")
+		go w.names("/d")
+		synctest.Wait()
+		if err := w.Rename(w.ctx, "/d/a", "/d/b"); err != nil {
+			w.t.Error(err)
+		}
+		g.release()
+		synctest.Wait()
+		if got := w.names("/d"); strings.Contains(got, passing) || !strings.Contains(got, "b") {
+			w.t.Errorf("the listing has %q", got)
+		}
 	})
 }

@@ -100,6 +100,7 @@ func (m *Meta) movingPaths(by int, paths ...string) {
 			delete(m.moving, p)
 		}
 	}
+	m.moved = m.now()
 }
 
 // Chmod sets the permission bits.

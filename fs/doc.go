@@ -106,7 +106,8 @@
 //	reader.mu       a reader's downloads
 //	stream.mu       a download's buffer
 //	upload.mu       the progress of an upload
-//	writeback.mu, tree.pins, hidden.mu, overrides.mu, doubtful.mu, missed.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
+//	hidden.mu       which files are hidden, and in which directories
+//	writeback.mu, tree.pins, overrides.mu, doubtful.mu, missed.mu, fileSet.mu, tree.spaceMu, tree.pendingMu
 //
 // go-fuse's own inode locks are taken and released inside its calls, below all of these. Paths are read off the
 // inode tree at the time of the call (node.path): no lock keeps them from changing. A rename waits for

@@ -65,7 +65,7 @@ func (t *tree) moveToHidden(ctx context.Context, dir, child *node, from string, 
 	child.mu.Lock()
 	child.hidden, child.hiddenIn = name, dir
 	child.mu.Unlock()
-	t.hidden.add(child, name)
+	t.hidden.add(child, dir, name)
 	t.opt.Leftovers.Done(from)
 	return nil
 }

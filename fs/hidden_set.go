@@ -23,6 +23,7 @@ type hidden struct {
 // hiddenFile is one of them.
 type hiddenFile struct {
 	name    string        // constant
+	dir     *node         // constant; pinned, so that there is a path for the removal, which may come after the kernel forgot it
 	removal chan struct{} // closed when it was tried to remove the file; nil before that begins
 }
 
@@ -39,15 +40,28 @@ func (h *hidden) reserve(name string) {
 	h.names[name] = struct{}{}
 }
 
-// add enters a node under a name that was reserved, in place of the one it may have had.
-func (h *hidden) add(n *node, name string) {
+// add enters a node under a name in directory dir that was reserved, in place of the one it may have had.
+func (h *hidden) add(n, dir *node, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if before := h.nodes[n]; before != nil {
+	before := h.nodes[n]
+	h.nodes[n] = &hiddenFile{name: name, dir: dir}
+	dir.pin()
+	if before != nil {
 		h.passedLocked(before.name)
+		h.leftLocked(before.dir)
 	}
-	h.nodes[n] = &hiddenFile{name: name}
 	h.count.Store(int64(len(h.nodes)))
+}
+
+// leftLocked lets the kernel forget a directory that has no hidden file any more.
+func (h *hidden) leftLocked(dir *node) {
+	for _, f := range h.nodes {
+		if f.dir == dir {
+			return
+		}
+	}
+	dir.unpin()
 }
 
 // begin says that a node's file is to be removed by the caller, who calls end then; false if there is none, or somebody else does.
@@ -79,6 +93,7 @@ func (h *hidden) end(n *node, gone bool) {
 	if f.removal != nil {
 		close(f.removal)
 	}
+	h.leftLocked(f.dir)
 	h.count.Store(int64(len(h.nodes)))
 }
 

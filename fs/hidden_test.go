@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -417,4 +418,54 @@ func TestDownloadThatWaitedForItsTurnIsOfTheSameFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The last close of a removed file is told to the mount when the kernel may have forgotten its directory already.
+func TestHiddenFilesGoThoughTheKernelForgetsTheirDirectory(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can have the kernel forget")
+	}
+	s := newSite(t)
+	stop := make(chan struct{})
+	var forgetting, using sync.WaitGroup
+	forgetting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
+			}
+		}
+	})
+	for i := range 8 {
+		using.Go(func() {
+			for j := range 30 {
+				dir := filepath.Join(s.mnt, fmt.Sprint(i, "-", j), "d")
+				p := filepath.Join(dir, "f")
+				if err := os.MkdirAll(filepath.Join(s.dir, fmt.Sprint(i, "-", j), "d"), 0o755); err != nil {
+					t.Error(err)
+				}
+				if err := os.WriteFile(filepath.Join(s.dir, fmt.Sprint(i, "-", j), "d/f"), make([]byte, 5<<20), 0o644); err != nil {
+					t.Error(err)
+				}
+				f, err := os.Open(p)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.Remove(p); err != nil {
+					t.Error(err)
+				}
+				f.Close()
+			}
+		})
+	}
+	using.Wait()
+	close(stop)
+	forgetting.Wait()
+	waitFor(t, "the removal", func() bool {
+		left, _ := filepath.Glob(filepath.Join(s.dir, "*/d/.ftpfs-hidden*"))
+		return len(left) == 0
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 )
 
 // Mkdir makes a directory.
@@ -52,6 +53,10 @@ func gone(again bool, err error) error {
 	}
 	return err
 }
+
+// IsPassing says that name is one that a server gives to a file while it renames it over another: Pure-FTPd 1.0.50,
+// ".pureftpd-rename." and two numbers. A listing that is made at that moment has it.
+func IsPassing(name string) bool { return strings.HasPrefix(name, ".pureftpd-rename.") }
 
 // Rename is RNFR and RNTO in one packet.
 func (cl *Client) Rename(ctx context.Context, from, to string) error {
