@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -517,4 +518,57 @@ func TestUnmountWaitsForUploads(t *testing.T) {
 	close(gate)
 	must(t, <-unmounted)
 	s.onServer(t, "f", "X"+strings.Repeat(".", 4095))
+}
+
+// What was written through a mapping arrives at the last close, when the kernel may have forgotten the file already.
+func TestMappedWritesArriveThoughTheKernelForgetsTheFile(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can have the kernel forget")
+	}
+	s := newSite(t)
+	stop := make(chan struct{})
+	var forgetting, using sync.WaitGroup
+	forgetting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
+			}
+		}
+	})
+	s.remote.set(func() {
+		s.remote.hold = func(context.Context) error { // long enough for it to be forgotten
+			time.Sleep(50 * time.Millisecond)
+			return nil
+		}
+	})
+	const goroutines, files = 8, 3
+	for i := range goroutines {
+		using.Go(func() {
+			for j := range files {
+				p := filepath.Join(s.mnt, fmt.Sprint(i, "-", j), "d/f")
+				must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+				must(t, os.WriteFile(p, make([]byte, 10_000), 0o644))
+				if err := helper(t, "mmap", p, "5000").Run(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	using.Wait()
+	close(stop)
+	forgetting.Wait()
+	waitFor(t, "what was written", func() bool {
+		for i := range goroutines {
+			for j := range files {
+				got, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprint(i, "-", j), "d/f"))
+				if err != nil || len(got) != 10_000 || got[5000] != 'X' {
+					return false
+				}
+			}
+		}
+		return true
+	})
 }
