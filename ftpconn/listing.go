@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -145,8 +146,17 @@ func (c *Conn) collectStat(ctx context.Context, l *lister) error {
 	if last != calls[0] {
 		calls[0].onFinal = func(r reply) { elsewhere = r.class() >= 4 }
 	}
+	var taking sync.Mutex // held while a line is taken
+	over := false         // lines that come now are for nobody: the caller has given up
+	defer func() {
+		taking.Lock()
+		defer taking.Unlock()
+		over = true
+	}()
 	last.onLine = func(line string) {
-		if elsewhere {
+		taking.Lock()
+		defer taking.Unlock()
+		if elsewhere || over {
 			return
 		}
 		e, ok, err := lp.parseLine([]byte(line))

@@ -1,11 +1,13 @@
 package ftpconn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ftpfs/ftpconn/ftptest"
 )
@@ -72,4 +74,24 @@ func count(commands []string, verb string) (n int) {
 		}
 	}
 	return n
+}
+
+// Who gives up a listing over the control connection has no part in the lines that still come.
+func TestAListingByStatCanBeGivenUp(t *testing.T) {
+	s := ftptest.Start(t, ftptest.VSFTPD, ftptest.Options{})
+	for i := range 3000 {
+		s.WriteFile(fmt.Sprintf("d/f%04d", i), nil)
+	}
+	cl := newClient(t, s)
+	if list, err := cl.List(t.Context(), "/d"); err != nil || len(list) != 3000 {
+		t.Fatalf("%v, %d entries", err, len(list))
+	}
+	for i := range 30 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*2*time.Millisecond)
+		list, err := cl.List(ctx, "/d")
+		if err == nil && len(list) != 3000 || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, %d entries", err, len(list))
+		}
+		cancel()
+	}
 }
