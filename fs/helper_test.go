@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -76,4 +77,28 @@ func mmapWrite(args []string) error {
 // testLog is a log that goes to the test's output.
 func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// forget has the kernel forget names and nodes, as it does when memory is short, until the returned function is called.
+func forget(t testing.TB) (end func()) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can have the kernel forget")
+	}
+	stop := make(chan struct{})
+	var forgetting sync.WaitGroup
+	forgetting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		forgetting.Wait()
+	}
 }

@@ -422,22 +422,9 @@ func TestDownloadThatWaitedForItsTurnIsOfTheSameFile(t *testing.T) {
 
 // The last close of a removed file is told to the mount when the kernel may have forgotten its directory already.
 func TestHiddenFilesGoThoughTheKernelForgetsTheirDirectory(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can have the kernel forget")
-	}
 	s := newSite(t)
-	stop := make(chan struct{})
-	var forgetting, using sync.WaitGroup
-	forgetting.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
-			}
-		}
-	})
+	remember := forget(t)
+	var using sync.WaitGroup
 	for i := range 8 {
 		using.Go(func() {
 			for j := range 30 {
@@ -462,8 +449,7 @@ func TestHiddenFilesGoThoughTheKernelForgetsTheirDirectory(t *testing.T) {
 		})
 	}
 	using.Wait()
-	close(stop)
-	forgetting.Wait()
+	remember()
 	waitFor(t, "the removal", func() bool {
 		left, _ := filepath.Glob(filepath.Join(s.dir, "*/d/.ftpfs-hidden*"))
 		return len(left) == 0

@@ -522,22 +522,9 @@ func TestUnmountWaitsForUploads(t *testing.T) {
 
 // What was written through a mapping arrives at the last close, when the kernel may have forgotten the file already.
 func TestMappedWritesArriveThoughTheKernelForgetsTheFile(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can have the kernel forget")
-	}
 	s := newSite(t)
-	stop := make(chan struct{})
-	var forgetting, using sync.WaitGroup
-	forgetting.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
-			}
-		}
-	})
+	remember := forget(t)
+	var using sync.WaitGroup
 	s.remote.set(func() {
 		s.remote.hold = func(context.Context) error { // long enough for it to be forgotten
 			time.Sleep(50 * time.Millisecond)
@@ -558,8 +545,7 @@ func TestMappedWritesArriveThoughTheKernelForgetsTheFile(t *testing.T) {
 		})
 	}
 	using.Wait()
-	close(stop)
-	forgetting.Wait()
+	remember()
 	waitFor(t, "what was written", func() bool {
 		for i := range goroutines {
 			for j := range files {
