@@ -73,7 +73,7 @@ type Meta struct {
 	seq     uint64                // generation: rises with every change and every name learned
 	flights map[flightKey]*flight // running requests that may still be joined and stored
 	moving  map[string]int        // renames under way of, and to, a path
-	moved   time.Time             // when the last rename ended
+	moved   time.Time             // when a rename last began or ended
 	uploads map[*metaUpload]struct{}
 	stats   MetaStats
 }
